@@ -1,0 +1,64 @@
+# `make` alone lists what there is.
+.DEFAULT_GOAL := help
+.PHONY: help setup gpu data repro test test-slow lint ui lock
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+# Stages are started by DVC as `python -m src.stages.…`: that python is the environment's.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+# uv installs several times faster; pip does the same from the same lock.
+UV := $(shell command -v uv 2>/dev/null)
+ifdef UV
+INSTALL := uv pip install --quiet --python $(BIN)/python --require-hashes
+else
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
+endif
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# Each stamp holds the environment to the lock it was made from.
+$(VENV)/.runtime: requirements.lock
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit(f"error: Python 3.11, 3.12 or 3.13 is needed, this is {v[0]}.{v[1]}. Name another: make PYTHON=python3.12 setup")'
+	@test -x $(BIN)/python || { echo "making $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@echo "installing the packages of requirements.lock (a few minutes the first time)"
+	@$(INSTALL) -r requirements.lock
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
+	@echo "installing the packages of requirements-dev.lock"
+	@$(INSTALL) -r requirements-dev.lock
+	@touch $@
+
+setup: $(VENV)/.runtime  ## make .venv and install what requirements.lock names
+
+gpu: $(VENV)/.runtime  ## add the CUDA libraries for TensorFlow
+	@$(INSTALL) -r requirements-gpu.lock
+
+data: setup  # the demo data, unless data/ is there
+	@test -e data || { echo "fetching the demo data from demo-remote/"; dvc pull --quiet data.dvc; }
+
+repro: data  ## set up, get the demo data, run the pipeline
+	@dvc repro
+	@echo "done. Look at it: make ui, dvc metrics show, reports/"
+
+test: $(VENV)/.dev data  ## set up and run the tests
+	@$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(VENV)/.dev data  ## run the slow proofs as well
+	@$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev  ## ruff and mypy
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+ui: setup  ## the MLflow UI on http://127.0.0.1:5000 (PORT=… for another port)
+	@$(BIN)/python -m src.ui --port $(or $(PORT),5000)
+
+lock:  ## make the lock files anew from pyproject.toml (needs uv)
+	uv pip compile --quiet --no-header --universal --generate-hashes --python-version 3.11 --upgrade pyproject.toml -o requirements.lock
+	uv pip compile --quiet --no-header --universal --generate-hashes --python-version 3.11 pyproject.toml --extra dev -c requirements.lock -o requirements-dev.lock
+	uv pip compile --quiet --no-header --universal --generate-hashes --python-version 3.11 pyproject.toml --extra gpu -c requirements.lock -o requirements-gpu.lock

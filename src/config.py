@@ -1,0 +1,387 @@
+"""params.yaml -> frozen, validated `Params`. Imports no TensorFlow.
+
+The file is the only place where a parameter has a value: no default hides in code, or a changed
+default would not be noticed by the pipeline. A wrong file yields every wrong line at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+# YAML has lists where the code wants immutable tuples; only the container is converted.
+Words = Annotated[tuple[str, ...], Strict(False)]
+Pair = Annotated[tuple[Positive, Positive], Strict(False)]
+Size = Annotated[
+    tuple[Annotated[int, Field(ge=16, le=8192)], Annotated[int, Field(ge=16, le=8192)]],
+    Strict(False),
+]
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+
+
+class Pictures(_Group):
+    """HU and size of the pixels of picture files: HU = slope * stored value + intercept."""
+
+    slope: Annotated[float, Field(gt=0)]
+    intercept: float
+    spacing_mm: Pair
+    thickness_mm: Positive
+
+
+class Data(_Group):
+    """What the files under data/ hold."""
+
+    classes: Words
+    labels: dict[int | str, str]
+    image_words: Words
+    mask_words: Words
+    patient: str | None
+    source: str | None
+    pictures: Pictures
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Data:
+        if len(self.classes) < 2 or len(set(self.classes)) != len(self.classes):
+            raise ValueError(f"classes must be two or more different names, got {self.classes}")
+        if len(self.classes) > 256:
+            raise ValueError(f"classes must be at most 256, got {len(self.classes)}")
+        for name in self.classes:
+            if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
+                raise ValueError(f"class names take letters, digits, '_', '.' and '-', got {name!r}")
+        for value, name in self.labels.items():
+            if isinstance(value, str) and not re.fullmatch("#[0-9a-fA-F]{6}", value):
+                raise ValueError(f"labels: key {value!r} is neither a whole number nor '#rrggbb'")
+            if name not in self.classes:
+                raise ValueError(
+                    f"labels: {value!r} names the class {name!r}, which is not in classes "
+                    f"{list(self.classes)}"
+                )
+        missing = set(self.classes) - set(self.labels.values())
+        if missing:
+            raise ValueError(f"labels: no mask value stands for {sorted(missing)}")
+        for rule in ("patient", "source"):
+            pattern = getattr(self, rule)
+            if pattern is None or pattern == "dicom":
+                continue
+            try:
+                groups = re.compile(pattern).groupindex
+            except re.error as error:
+                raise ValueError(
+                    f"{rule}: {pattern!r} is no regular expression: {error}"
+                ) from error
+            if rule not in groups:
+                raise ValueError(f"{rule}: {pattern!r} has no group named (?P<{rule}>…)")
+        return self
+
+
+class Audit(_Group):
+    """The checks on the case table."""
+
+    near_duplicate_correlation: Annotated[float, Field(ge=0.7, le=1)]
+
+
+class Split(_Group):
+    """Patients on one side each: train, validation, test."""
+
+    seed: Annotated[int, Field(ge=0)]
+    validation: Annotated[float, Field(gt=0, lt=1)]
+    test: Annotated[float, Field(gt=0, lt=1)]
+    stratify_class: str
+    test_patients: Words
+    folds: Annotated[int, Field(ge=0)]
+    fold: Annotated[int, Field(ge=0)]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Split:
+        if self.validation + self.test >= 1:
+            raise ValueError(
+                f"validation ({self.validation}) and test ({self.test}) together must leave "
+                "patients for training: their sum must be below 1"
+            )
+        if self.folds in (1, 2):
+            raise ValueError(f"folds must be 0 (one split) or at least 3, got {self.folds}")
+        if self.fold and self.fold >= self.folds:
+            raise ValueError(f"fold must be below folds ({self.folds}), got {self.fold}")
+        if self.folds and self.test_patients:
+            raise ValueError("folds and test_patients exclude each other: set one of them")
+        return self
+
+
+class LevelWidth(_Group):
+    """A HU window by its middle and its width."""
+
+    kind: Literal["level_width"]
+    level: float
+    width: Positive
+
+
+class Percentiles(_Group):
+    """A window by percentiles of the training slices' pixels."""
+
+    kind: Literal["percentiles"]
+    lower: Annotated[float, Field(ge=0, lt=100)]
+    upper: Annotated[float, Field(gt=0, le=100)]
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Percentiles:
+        if self.lower >= self.upper:
+            raise ValueError(f"lower ({self.lower}) must be below upper ({self.upper})")
+        return self
+
+
+class NoWindow(_Group):
+    """All values as they are, scaled by the range of the training slices."""
+
+    kind: Literal["none"]
+
+
+class Prepare(_Group):
+    """Files -> arrays."""
+
+    window: Annotated[LevelWidth | Percentiles | NoWindow, Field(discriminator="kind")]
+    size_mode: Literal["resize", "pad", "native"]
+    size: Size
+    pad_to_multiple: Annotated[int, Field(ge=1, le=512)]
+    normalise: Literal["zscore", "unit"]
+
+
+class Model(_Group):
+    """The network."""
+
+    depth: Annotated[int, Field(ge=1, le=7)]
+    filters: Annotated[int, Field(ge=1, le=1024)]
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+    normalisation: Literal["batch", "instance", "none"]
+    upsampling: Literal["transpose", "bilinear", "nearest"]
+
+
+class Augmentation(_Group):
+    """How far training pictures are moved and changed; 0 switches one off."""
+
+    flip_horizontal: Fraction
+    flip_vertical: Fraction
+    rotation_degrees: Annotated[float, Field(ge=0, le=180)]
+    scale: Annotated[float, Field(ge=0, lt=1)]
+    translation: Annotated[float, Field(ge=0, lt=1)]
+    brightness: Annotated[float, Field(ge=0)]
+    contrast: Annotated[float, Field(ge=0, lt=1)]
+    gamma: Annotated[float, Field(ge=0, lt=1)]
+    noise: Annotated[float, Field(ge=0)]
+
+
+class Train(_Group):
+    """The training of one network per architecture."""
+
+    architectures: Words
+    seed: Annotated[int, Field(ge=0, lt=2**31)]
+    epochs: Annotated[int, Field(ge=1)]
+    batch_size: Annotated[int, Field(ge=1)]
+    loss: Literal["categorical_cross_entropy", "dice", "dice_cross_entropy"]
+    optimizer: Literal["adam", "adamw"]
+    learning_rate: Annotated[float, Field(gt=0, le=1)]
+    weight_decay: Annotated[float, Field(ge=0, lt=1)]
+    warmup_epochs: Annotated[int, Field(ge=0)]
+    patience: Annotated[int, Field(ge=1)]
+    precision: Literal["auto", "float32", "mixed_bfloat16"]
+    overlay_every: Annotated[int, Field(ge=1)]
+    model: Model
+    augmentation: Augmentation
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Train:
+        known = ("unet",)
+        unknown = [name for name in self.architectures if name not in known]
+        if unknown or not self.architectures:
+            raise ValueError(
+                f"architectures must be among {list(known)}, got {list(self.architectures)}"
+            )
+        if len(set(self.architectures)) != len(self.architectures):
+            raise ValueError(f"architectures names one twice: {list(self.architectures)}")
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(
+                f"warmup_epochs ({self.warmup_epochs}) must be below epochs ({self.epochs})"
+            )
+        return self
+
+
+class Evaluate(_Group):
+    """Scores on validation and test patients."""
+
+    seed: Annotated[int, Field(ge=0)]
+    bootstrap_resamples: Annotated[int, Field(ge=100, le=1_000_000)]
+    overlay_patients: Annotated[int, Field(ge=1, le=20)]
+
+
+class Compare(_Group):
+    """The choice among architectures, and the registry."""
+
+    registered_model: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
+
+
+class Params(_Group):
+    """All of params.yaml."""
+
+    data: Data
+    audit: Audit
+    split: Split
+    prepare: Prepare
+    train: Train
+    evaluate: Evaluate
+    compare: Compare
+
+    @model_validator(mode="after")
+    def _groups_fit_together(self) -> Params:
+        if self.split.stratify_class not in self.data.classes[1:]:
+            raise ValueError(
+                f"split.stratify_class must be one of {list(self.data.classes[1:])} (data.classes "
+                f"without the background), got {self.split.stratify_class!r}"
+            )
+        step = 2**self.train.model.depth
+        depth = self.train.model.depth
+        if self.prepare.size_mode == "resize" and any(side % step for side in self.prepare.size):
+            raise ValueError(
+                f"prepare.size must be divisible by {step} (train.model.depth {depth}), "
+                f"got {list(self.prepare.size)}"
+            )
+        if self.prepare.size_mode != "resize" and self.prepare.pad_to_multiple % step:
+            raise ValueError(
+                f"prepare.pad_to_multiple must be divisible by {step} (train.model.depth {depth}), "
+                f"got {self.prepare.pad_to_multiple}"
+            )
+        if self.prepare.size_mode == "pad" and any(
+            side % self.prepare.pad_to_multiple for side in self.prepare.size
+        ):
+            raise ValueError(
+                "prepare.size must be divisible by prepare.pad_to_multiple "
+                f"({self.prepare.pad_to_multiple}), got {list(self.prepare.size)}"
+            )
+        return self
+
+
+def load_params(path: Path) -> Params:
+    """Reads and checks params.yaml.
+
+    Args:
+        path: The YAML file.
+
+    Returns:
+        The parameters, frozen.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: One message with every wrong line: its number, the parameter, what was found
+            and what was expected.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path.name} is missing: it holds every parameter. Restore it with "
+            f"`git checkout {path.name}`."
+        )
+    # YAML 1.2, because PyYAML's 1.1 reads `1e-3` as a string; round-trip for line numbers.
+    yaml = YAML(typ="rt")
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"))
+    except YAMLError as error:
+        raise ValueError(f"{path.name} is not valid YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path.name} must hold groups of parameters, got {type(content).__name__}")
+    try:
+        return Params.model_validate(_plain(content))
+    except ValidationError as error:
+        lines = [_wrong_line(content, entry) for entry in error.errors()]
+        raise ValueError(
+            f"{path.name} has {len(lines)} wrong {'line' if len(lines) == 1 else 'lines'}:\n"
+            + "\n".join(f"  {line}" for line in lines)
+        ) from None
+
+
+def _plain(node: Any) -> Any:
+    """ruamel's round-trip nodes -> plain Python, which strict validation asks for."""
+    if isinstance(node, dict):
+        return {
+            (int(key) if isinstance(key, int) else str(key)): _plain(value)
+            for key, value in node.items()
+        }
+    if isinstance(node, list):
+        return [_plain(value) for value in node]
+    if isinstance(node, bool) or node is None:
+        return node
+    for kind in (int, float, str):
+        if isinstance(node, kind):
+            return kind(node)
+    return node
+
+
+def _wrong_line(content: Any, entry: Any) -> str:
+    """One line of the error message for one pydantic error."""
+    # Discriminators and the branches of a union stand in pydantic's location but not in the file.
+    where: list[Any] = []
+    line = None
+    node: Any = content
+    for part in entry["loc"]:
+        try:
+            position = node.lc.value(part) if isinstance(node, dict) else node.lc.item(part)
+            node = node[part]
+        except (KeyError, IndexError, TypeError, AttributeError):
+            if entry["type"] == "missing" and part == entry["loc"][-1]:
+                where.append(part)
+            continue
+        where.append(part)
+        line = position[0] + 1
+    name = ".".join(str(part) for part in where)
+    expected = str(entry["msg"]).removeprefix("Value error, ")
+    expected = expected[0].lower() + expected[1:]
+    prefix = f"line {line}: " if line else ""
+    if entry["type"] == "missing":
+        return f"{prefix}{name}: missing; add it (`git diff params.yaml` shows what was removed)"
+    if entry["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(str(where[-1]), _siblings(where), n=1)
+        hint = f"; did you mean {close[0]}?" if close else "; remove it"
+        return f"{prefix}{name}: unknown parameter{hint}"
+    if entry["type"] == "value_error":
+        return f"{prefix}{name}: {expected}" if name else f"{prefix}{expected}"
+    return f"{prefix}{name}: got {node!r}, {expected}"
+
+
+def _siblings(where: list[Any]) -> list[str]:
+    """The names that the group holding the parameter `where` knows."""
+    groups: list[Any] = [Params]
+    for part in where[:-1]:
+        annotations = [
+            group.model_fields[part].annotation for group in groups if part in group.model_fields
+        ]
+        kinds = [kind for found in annotations for kind in (get_args(found) or (found,))]
+        groups = [kind for kind in kinds if hasattr(kind, "model_fields")]
+    return [name for group in groups for name in group.model_fields]
+
+
+def flatten(group: BaseModel | dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested parameters -> one level with dotted names, as MLflow shows them.
+
+    Args:
+        group: Parameters, or a mapping of them.
+        prefix: Put before every name, with a dot.
+
+    Returns:
+        Name -> value; lists stay lists.
+    """
+    content = group.model_dump() if isinstance(group, BaseModel) else group
+    flat: dict[str, Any] = {}
+    for key, value in content.items():
+        name = f"{prefix}.{key}" if prefix else str(key)
+        if isinstance(value, dict):
+            flat.update(flatten(value, name))
+        else:
+            flat[name] = value
+    return flat

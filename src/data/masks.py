@@ -1,0 +1,151 @@
+"""The values in mask files: whole numbers or colours, and the classes they stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def whole_numbers(stack: NDArray[Any], name: str) -> NDArray[np.int32]:
+    """Stored mask values -> int32 label values of the same (D, H, W).
+
+    Raises:
+        ValueError: A value is no whole number, or beyond 32 bits.
+    """
+    limits = np.iinfo(np.int32)
+    if stack.dtype.kind == "f" and not (np.isfinite(stack) & (stack == np.rint(stack))).all():
+        odd = stack[~(np.isfinite(stack) & (stack == np.rint(stack)))].ravel()[0]
+        raise ValueError(
+            f"{name}: found the value {odd} in a mask, expected whole numbers. It may have been "
+            "resampled with interpolation: export it again with nearest neighbour."
+        )
+    if stack.size and (stack.min() < limits.min or stack.max() > limits.max):
+        raise ValueError(
+            f"{name}: found values from {stack.min()} to {stack.max()} in a mask, expected label "
+            "values of at most 32 bits. Export the mask with small whole numbers."
+        )
+    return stack.astype(np.int32)
+
+
+def colours_as_numbers(stack: NDArray[Any], name: str) -> NDArray[Any]:
+    """A colour mask -> one number a pixel: the grey value where the channels agree, else 0xRRGGBB.
+
+    Args:
+        stack: (D, H, W), returned as it is, or (D, H, W, 3) red, green, blue.
+        name: What to call the file in a message.
+
+    Returns:
+        (D, H, W). A page in which every pixel is grey keeps its grey values.
+
+    Raises:
+        ValueError: Colours of more than 8 bits a channel.
+    """
+    if stack.ndim == 3:
+        return stack
+    if (stack == stack[..., :1]).all():
+        return stack[..., 0]
+    if stack.dtype != np.uint8:
+        raise ValueError(
+            f"{name}: found a colour mask of type {stack.dtype}, expected 8 bits a channel. Export "
+            "it as 8-bit PNG."
+        )
+    red, green, blue = (stack[..., channel].astype(np.int32) for channel in range(3))
+    return (red << 16) | (green << 8) | blue
+
+
+def label_lookup(labels: Mapping[int | str, str], classes: Sequence[str]) -> dict[int, int]:
+    """Label value in a mask file -> class index.
+
+    Args:
+        labels: Label value or "#rrggbb" -> class name, as in params.yaml.
+        classes: Class names in the order of the class index.
+    """
+    return {
+        int(key.removeprefix("#"), 16) if isinstance(key, str) else key: classes.index(name)
+        for key, name in labels.items()
+    }
+
+
+def class_indices(
+    values: NDArray[np.int32], labels: Mapping[int | str, str], classes: Sequence[str]
+) -> NDArray[np.uint8]:
+    """Label values -> class indices.
+
+    Args:
+        values: (H, W), or any shape; colours are packed as 0xRRGGBB.
+        labels: Label value or "#rrggbb" -> class name, as in params.yaml.
+        classes: Class names in the order of the class index, at most 256.
+
+    Returns:
+        uint8 of the same shape.
+
+    Raises:
+        ValueError: A value stands for no class.
+    """
+    indices = np.full(values.shape, -1, dtype=np.int16)
+    for value, index in label_lookup(labels, classes).items():
+        indices[values == value] = index
+    if (indices < 0).any():
+        unknown = np.unique(values[indices < 0]).tolist()
+        raise ValueError(
+            f"mask values {shown_values(unknown)} stand for no class. Name them in data.labels of "
+            "params.yaml."
+        )
+    return indices.astype(np.uint8)
+
+
+def value_counts(mask: NDArray[np.int32]) -> dict[int, int]:
+    """Label value -> number of pixels, in ascending order of the value."""
+    if mask.size and mask.min() >= 0 and mask.max() < 65_536:  # much quicker than sorting
+        counts = np.bincount(mask.ravel())
+        return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
+    values, numbers = np.unique(mask, return_counts=True)
+    return dict(zip(values.tolist(), numbers.tolist(), strict=True))
+
+
+def shown_values(values: Iterable[int], most: int = 8) -> str:
+    """Label values for a message: colours as "#rrggbb", and the count where there are many."""
+    listed = sorted(values)
+    text = ", ".join(_as_key(value) for value in listed[:most])
+    return text + (f", … ({len(listed)} values)" if len(listed) > most else "")
+
+
+def suggested_labels(values: Iterable[int], classes: Sequence[str]) -> str:
+    """A remedy for unknown label values: a `labels:` line to start from.
+
+    Args:
+        values: All label values that the masks hold.
+        classes: Class names, background first.
+
+    Returns:
+        A sentence. Values go to classes in ascending order (a negative lowest one is background);
+        where there are more values than classes, it says so instead of guessing.
+    """
+    listed = sorted(set(values))
+    if len(listed) > max(len(classes), 16):
+        return (
+            f"{len(listed)} values in masks of {len(classes)} classes look like lossy compression "
+            "(JPEG) or interpolation at the edges: export the masks again as PNG, without "
+            "resampling."
+        )
+    if len(listed) > len(classes):
+        return (
+            f"The masks hold the values {shown_values(listed, 16)} and there are "
+            f"{len(classes)} classes: name a class for each in data.labels of params.yaml (several "
+            "values may share one), or add to data.classes."
+        )
+    pairs = ", ".join(
+        f"{_as_key(value, quoted=True)}: {name}"
+        for value, name in zip(listed, classes, strict=False)
+    )
+    return f"If that is what they mean, set in params.yaml `labels: {{{pairs}}}`."
+
+
+def _as_key(value: int, *, quoted: bool = False) -> str:
+    """A label value as it stands in params.yaml; what is beyond 16 bits was a colour."""
+    if 65_535 < value <= 0xFFFFFF:
+        return f'"#{value:06x}"' if quoted else f"#{value:06x}"
+    return str(value)

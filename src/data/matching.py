@@ -1,0 +1,302 @@
+"""Images matched with masks by what their names and folders say; never by position in a list.
+
+Words that say "image" or "mask" are taken out, and what is left is compared as whole words: first
+folders and name apart, then all in a row, then one row inside the other. Wherever more than one
+partner fits, that is an error which names them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+
+from src.data.findings import Finding
+from src.data.scans import ScanFile, split_suffix
+
+Pair = tuple[ScanFile, ScanFile]
+Words = tuple[str, ...]
+
+_RENAME = "Rename them so that one image and one mask share a name, or move one out of data/."
+
+
+@dataclass(frozen=True)
+class Name:
+    """What is left of a path without role words.
+
+    Attributes:
+        folders: The words of each folder that has any.
+        stem: The words of the file name, or of the last folder of a DICOM series.
+    """
+
+    folders: tuple[Words, ...]
+    stem: Words
+
+    @property
+    def row(self) -> Words:
+        """All words in a row."""
+        return tuple(word for folder in self.folders for word in folder) + self.stem
+
+
+class Roles:
+    """Tells masks from images by words in names, and takes these words out.
+
+    A word counts where no letter stands beside it: "mask" does in "mask001" and "P1_mask", not in
+    "unmasked". Upper and lower case are the same.
+    """
+
+    def __init__(self, image_words: Sequence[str], mask_words: Sequence[str]) -> None:
+        self.mask_words = tuple(mask_words)
+        self._masks = _pattern(mask_words)
+        self._all = _pattern((*image_words, *mask_words))
+
+    def is_mask(self, path: str) -> bool:
+        """Whether a mask word stands in the name or in a folder of a relative path."""
+        return any(self._masks.search(part.casefold()) for part in _parts(path))
+
+    def is_role(self, folder: str) -> bool:
+        """Whether nothing but role words stands in a folder's name."""
+        return not self._words(folder)
+
+    def name(self, path: str) -> Name:
+        """The words of a relative path, without role words."""
+        words = [self._words(part) for part in _parts(path)] or [()]
+        return Name(tuple(folder for folder in words[:-1] if folder), words[-1])
+
+    def _words(self, part: str) -> Words:
+        return tuple(re.findall(r"[^\W_]+", self._all.sub(" ", part.casefold())))
+
+
+def _pattern(words: Sequence[str]) -> re.Pattern[str]:
+    longest_first = sorted({word.casefold() for word in words if word}, key=len, reverse=True)
+    choice = "|".join(re.escape(word) for word in longest_first) or "(?!)"
+    return re.compile(rf"(?<![^\W\d_])(?:{choice})(?![^\W\d_])")
+
+
+def _parts(path: str) -> list[str]:
+    parts = list(PurePosixPath(path).parts)
+    return [*parts[:-1], split_suffix(parts[-1])[0]] if parts else []
+
+
+def match(
+    scans: Sequence[ScanFile], *, image_words: Sequence[str], mask_words: Sequence[str]
+) -> tuple[list[Pair], list[Finding]]:
+    """Matches images with masks.
+
+    A DICOM SEG goes to the series that it references. A DICOM series goes by the name of its
+    folder, or, where masks are named after its files, file by file.
+
+    Args:
+        scans: What `list_scans` gave.
+        image_words: Words that say nothing about which image it is.
+        mask_words: Words that make a file a mask.
+
+    Returns:
+        Pairs (image, mask), sorted by the image's path, and findings: what was left over, what is
+        ambiguous, and what agreed in part alone.
+    """
+    roles = Roles(image_words, mask_words)
+    images, masks, segmentations = _by_role(scans, roles)
+    if not images or not (masks or segmentations):
+        return [], [_nothing(len(scans), bool(images), roles)]
+    findings: list[Finding] = []
+    pairs, images = _by_reference(images, segmentations, findings)
+    images, masks = _unfolded(images, masks, roles), _unfolded(masks, images, roles)
+
+    def name(scan: ScanFile) -> Name:
+        return roles.name(scan.path)
+
+    for key in (name, lambda scan: name(scan).row):
+        found, images, masks = _by_key(images, masks, key, findings)
+        pairs += found
+    found, images, masks = _by_part(images, masks, name, findings)
+    pairs += found
+    findings += [
+        Finding(
+            "orphan-image", "error", (scan.path,), "no mask of this name", "one mask",
+            "Add the mask, mend its name, or move the image out of data/.",
+        )
+        for scan in images
+    ] + [
+        Finding(
+            "orphan-mask", "error", (scan.path,), "no image of this name", "one image",
+            "Add the image, mend its name, or move the mask out of data/. If this is an image, a "
+            "word of data.mask_words stands in its path.",
+        )
+        for scan in masks
+    ]  # fmt: skip
+    return sorted(pairs, key=lambda pair: (pair[0].path, pair[0].files)), findings
+
+
+def _by_role(
+    scans: Sequence[ScanFile], roles: Roles
+) -> tuple[list[ScanFile], list[ScanFile], list[ScanFile]]:
+    """Images, masks, DICOM segmentations."""
+    images: list[ScanFile] = []
+    masks: list[ScanFile] = []
+    segmentations = [scan for scan in scans if scan.kind == "dicom-seg"]
+    for scan in scans:
+        if scan.kind == "dicom-seg":
+            continue
+        drawn = tuple(file for file in scan.files if roles.is_mask(file))
+        if len(drawn) in (0, len(scan.files)):
+            (masks if drawn else images).append(scan)
+        else:  # images and masks that share a folder and a series number
+            others = tuple(file for file in scan.files if file not in drawn)
+            images += replace(scan, files=others).single_files()
+            masks += replace(scan, files=drawn).single_files()
+    return images, masks, segmentations
+
+
+def _nothing(found: int, images: bool, roles: Roles) -> Finding:
+    if images:
+        return Finding(
+            "no-masks", "error", (), f"{found} files, none of them a mask",
+            f"masks that one of the words {', '.join(roles.mask_words)} marks",
+            "Put the masks into a folder named masks/, or add your word to data.mask_words.",
+        )  # fmt: skip
+    text = f"{found} files, all of them masks" if found else "no file that can be read"
+    return Finding(
+        "no-images", "error", (), text, "images, and masks of the same names",
+        "If these are images, a word of data.mask_words stands in the name of a folder above "
+        "them: rename the folder or take the word out." if found else
+        "Bring data in with `python -m src.ingest FOLDER`.",
+    )  # fmt: skip
+
+
+def _by_reference(
+    images: list[ScanFile], segmentations: list[ScanFile], findings: list[Finding]
+) -> tuple[list[Pair], list[ScanFile]]:
+    """DICOM segmentations with the series that they name; the images that are left."""
+    drawn_on: dict[ScanFile, list[ScanFile]] = {}
+    for mask in segmentations:
+        fitting = [image for image in images if image.series in mask.references]
+        if not fitting:
+            findings.append(
+                Finding(
+                    "orphan-mask", "error", (mask.path,),
+                    "a DICOM SEG whose series is not among the images",
+                    "the series it was drawn on",
+                    "Add the DICOM series, or move the DICOM SEG out of data/.",
+                )
+            )  # fmt: skip
+        elif len(fitting) > 1:
+            findings.append(_ambiguous("ambiguous", fitting, [mask]))
+        else:
+            drawn_on.setdefault(fitting[0], []).append(mask)
+    pairs: list[Pair] = []
+    for image, masks in drawn_on.items():
+        if len(masks) == 1:
+            pairs.append((image, masks[0]))
+        else:
+            findings.append(_ambiguous("two-masks", [image], masks))
+    return pairs, [image for image in images if image not in drawn_on]
+
+
+def _unfolded(scans: list[ScanFile], others: list[ScanFile], roles: Roles) -> list[ScanFile]:
+    """DICOM series, file by file where the other side is named after files, not the folder."""
+    rows = {roles.name(other.path).row for other in others}
+    result: list[ScanFile] = []
+    for scan in scans:
+        by_file = len(scan.files) > 1 and roles.name(scan.path).row not in rows
+        if by_file and any(roles.name(file).row in rows for file in scan.files):
+            result += scan.single_files()
+        else:
+            result.append(scan)
+    return result
+
+
+def _by_key(
+    images: list[ScanFile],
+    masks: list[ScanFile],
+    key: Callable[[ScanFile], Hashable],
+    findings: list[Finding],
+) -> tuple[list[Pair], list[ScanFile], list[ScanFile]]:
+    """Pairs whose keys are equal; then the images and masks that are left."""
+    groups: dict[Hashable, tuple[list[ScanFile], list[ScanFile]]] = {}
+    for side, scans in enumerate((images, masks)):
+        for scan in scans:
+            groups.setdefault(key(scan), ([], []))[side].append(scan)
+    pairs: list[Pair] = []
+    left: tuple[list[ScanFile], list[ScanFile]] = ([], [])
+    for some_images, some_masks in groups.values():
+        if len(some_images) == len(some_masks) == 1:
+            pairs.append((some_images[0], some_masks[0]))
+        elif some_images and some_masks:
+            kind = "two-masks" if len(some_images) == 1 else "ambiguous"
+            findings.append(_ambiguous(kind, some_images, some_masks))
+        else:
+            left[0].extend(some_images)
+            left[1].extend(some_masks)
+    return pairs, *left
+
+
+def _by_part(
+    images: list[ScanFile],
+    masks: list[ScanFile],
+    name: Callable[[ScanFile], Name],
+    findings: list[Finding],
+) -> tuple[list[Pair], list[ScanFile], list[ScanFile]]:
+    """Pairs of which one name holds the other ("case_0000" and "case"), alone on both sides."""
+    whole: dict[Words, list[ScanFile]] = {}
+    part: dict[Words, list[ScanFile]] = {}
+    for mask in masks:
+        row = name(mask).row
+        whole.setdefault(row, []).append(mask)
+        for piece in _pieces(row):
+            part.setdefault(piece, []).append(mask)
+    partners: dict[ScanFile, list[ScanFile]] = {}
+    wanted_by: dict[ScanFile, list[ScanFile]] = {}
+    for image in images:
+        row = name(image).row
+        fitting = [mask for piece in _pieces(row) for mask in whole.get(piece, [])]
+        for mask in dict.fromkeys(fitting + part.get(row, [])):
+            if _telling(name(image), name(mask)):
+                partners.setdefault(image, []).append(mask)
+                wanted_by.setdefault(mask, []).append(image)
+    pairs: list[Pair] = []
+    said: set[ScanFile] = set()
+    for image, fitting in partners.items():
+        rivals = wanted_by[fitting[0]]
+        if len(fitting) == len(rivals) == 1:
+            pairs.append((image, fitting[0]))
+            findings.append(
+                Finding(
+                    "matched-in-part", "warning", (image.path, fitting[0].path),
+                    "names that agree in part", "names that agree but for role words",
+                    "Look whether they belong together; the same name for both would say so.",
+                )
+            )  # fmt: skip
+        elif len(fitting) > 1:
+            findings.append(_ambiguous("ambiguous", [image], fitting))
+        elif fitting[0] not in said:  # several images of one mask: once
+            said.add(fitting[0])
+            findings.append(_ambiguous("ambiguous", rivals, fitting))
+    return (
+        pairs,
+        [image for image in images if image not in partners],
+        [mask for mask in masks if mask not in wanted_by],
+    )
+
+
+def _pieces(row: Words) -> set[Words]:
+    """All runs of whole words, but the empty one."""
+    size = len(row)
+    return {row[start:end] for start in range(size) for end in range(start + 1, size + 1)}
+
+
+def _telling(image: Name, mask: Name) -> bool:
+    """A bare number is no evidence across folders: "2" also stands in another patient's folder."""
+    shorter = min(image.row, mask.row, key=len)
+    return image.folders == mask.folders or any(char.isalpha() for char in "".join(shorter))
+
+
+def _ambiguous(kind: str, images: list[ScanFile], masks: list[ScanFile]) -> Finding:
+    names = [scan.files[0] if len(scan.files) > 1 else scan.path for scan in (*images, *masks)]
+    return Finding(
+        kind, "error", tuple(names),
+        f"{len(images)} images ({', '.join(names[: len(images)])}) and {len(masks)} masks "
+        f"({', '.join(names[len(images) :])}) that fit each other",
+        "one image and one mask", _RENAME,
+    )  # fmt: skip

@@ -1,0 +1,264 @@
+"""What lies in a data folder: pictures, volumes, DICOM series and segmentations, without pixels."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from src.data import dicom, pictures, volumes
+from src.data.findings import Finding
+
+Kind = Literal["picture", "volume", "dicom", "dicom-seg"]
+
+_SUFFIXES = (*volumes.SUFFIXES, *pictures.SUFFIXES, *dicom.SUFFIXES)
+# Notes that stand beside data; they are passed over knowingly.
+_NOTES = (
+    ".txt", ".csv", ".tsv", ".json", ".md", ".rst", ".yaml", ".yml", ".xml", ".html", ".toml",
+    ".log", ".pdf", ".xlsx", ".dvc",
+)  # fmt: skip
+_NOTE_NAMES = ("dicomdir", "license", "readme", "notice", "authors", "thumbs.db", "desktop.ini")
+
+
+@dataclass(frozen=True)
+class ScanFile:
+    """One image or mask as it lies on disk: a file, or the files of a DICOM series.
+
+    Attributes:
+        path: Relative to the data folder, with "/": the file, or the folder of a DICOM series of
+            several slices.
+        files: Its files, relative likewise, in the order of the stack.
+        kind: "picture", "volume", "dicom" or "dicom-seg".
+        series: Series Instance UID of DICOM, else empty.
+        patient: PatientID of DICOM, else empty.
+        scanner: Manufacturer and model of DICOM, else empty.
+        references: Series Instance UIDs that a DICOM SEG was drawn on.
+        thickness_mm: Of a DICOM series: median distance of its slices, else SliceThickness.
+        first: Position in its series of the first slice; 0 but for a file taken out of a series.
+    """
+
+    path: str
+    files: tuple[str, ...]
+    kind: Kind
+    series: str = ""
+    patient: str = ""
+    scanner: str = ""
+    references: tuple[str, ...] = ()
+    thickness_mm: float | None = None
+    first: int = 0
+
+    def single_files(self) -> list[ScanFile]:
+        """Each file of a series as a scan of its own, at its place in the series."""
+        return [
+            replace(self, path=file, files=(file,), first=place)
+            for place, file in enumerate(self.files)
+        ]
+
+
+def split_suffix(name: str) -> tuple[str, str]:
+    """A file name or path -> (without suffix, suffix); only suffixes of known formats count.
+
+    "P1.nii.gz" -> ("P1", ".nii.gz"); "1.2.840.113" -> ("1.2.840.113", "").
+    """
+    for suffix in _SUFFIXES:
+        if name.lower().endswith(suffix) and len(name) > len(suffix):
+            return name[: -len(suffix)], name[-len(suffix) :]
+    return name, ""
+
+
+def list_scans(root: Path) -> tuple[list[ScanFile], list[Finding]]:
+    """Lists every image and mask below a folder, without reading pixels.
+
+    Hidden files and folders, notes (.txt, .csv, .json, …) and .dvc files are passed over. DICOM
+    files are recognised without a suffix too.
+
+    Args:
+        root: The data folder.
+
+    Returns:
+        The scans, sorted by path and first file, and findings about files that are not read.
+
+    Raises:
+        FileNotFoundError: The folder is not there.
+    """
+    if not root.is_dir():
+        raise FileNotFoundError(
+            f"{root}: no such folder. Bring data in with `python -m src.ingest FOLDER`, or get the "
+            "demo with `dvc pull`."
+        )
+    scans: list[ScanFile] = []
+    findings: list[Finding] = []
+    for folder, names in _folders(root, findings):
+        headers: dict[Path, dicom.Header] = {}
+        for name in names:
+            path = folder / name
+            relative = path.relative_to(root).as_posix()
+            try:
+                kind = _kind(path)
+                if kind == "dicom":
+                    headers[path] = dicom.read_header(path, relative)
+                elif kind:
+                    scans.append(ScanFile(relative, (relative,), kind))
+                elif not _is_note(path):
+                    findings.append(_unknown(relative, "a file of an unknown format"))
+            except (ValueError, OSError) as error:
+                findings.append(unreadable(relative, error))
+        found, problems = _dicom_scans(root, folder, headers)
+        scans += found
+        findings += problems
+    return sorted(scans, key=lambda scan: (scan.path, scan.files)), findings
+
+
+def unreadable(path: str, error: ValueError | OSError) -> Finding:
+    """A finding from what a reader raised; its message names what was found and what to do."""
+    text = str(error).removeprefix(f"{path}: ")
+    found, _, rest = text.removeprefix("found ").partition(", expected ")
+    expected, _, remedy = rest.partition(". ")
+    return Finding(
+        "unreadable",
+        "error",
+        (path,),
+        found,
+        expected or "a file that can be read",
+        remedy or "Check that the file is whole and that you may read it.",
+    )
+
+
+def _folders(root: Path, findings: list[Finding]) -> Iterator[tuple[Path, list[str]]]:
+    """Each folder with its files, sorted; links to folders are followed, but not in circles."""
+
+    def report(error: OSError) -> None:
+        path = Path(error.filename or root).relative_to(root).as_posix()
+        findings.append(unreadable(path, error))
+
+    for where, folders, names in os.walk(root, onerror=report, followlinks=True):
+        here = Path(where).resolve()
+        folders[:] = sorted(
+            name
+            for name in folders
+            if not name.startswith(".") and not here.is_relative_to((here / name).resolve())
+        )
+        yield Path(where), sorted(name for name in names if not name.startswith("."))
+
+
+def _kind(path: Path) -> Kind | None:
+    suffix = split_suffix(path.name)[1].lower()
+    if suffix in pictures.SUFFIXES:
+        return "picture"
+    if suffix in volumes.SUFFIXES:
+        return "volume"
+    if suffix in dicom.SUFFIXES or (not _is_note(path) and dicom.is_dicom(path)):
+        return "dicom"
+    return None
+
+
+def _is_note(path: Path) -> bool:
+    name = path.name.lower()
+    if name.endswith(volumes.DETACHED):  # named inside the .mhd or .nhdr that it belongs to
+        stem = name[: -len(next(end for end in volumes.DETACHED if name.endswith(end)))]
+        beside = (other.name.lower() for other in path.parent.iterdir())
+        return any(other in (f"{stem}.mhd", f"{stem}.nhdr") for other in beside)
+    return name.endswith(_NOTES) or name in _NOTE_NAMES
+
+
+def _unknown(path: str, found: str) -> Finding:
+    return Finding(
+        "unknown-file",
+        "warning",
+        (path,),
+        found,
+        "PNG, TIFF, JPEG, BMP, DICOM, DICOM SEG, NIfTI, NRRD or MHA",
+        "It is not used. Convert it if it is an image or a mask, or move it out of data/.",
+    )
+
+
+def _dicom_scans(
+    root: Path, folder: Path, headers: dict[Path, dicom.Header]
+) -> tuple[list[ScanFile], list[Finding]]:
+    """The DICOM files of one folder, by series."""
+    scans: list[ScanFile] = []
+    findings: list[Finding] = []
+    series: dict[str, dict[Path, dicom.Header]] = {}
+    for path, header in headers.items():
+        relative = path.relative_to(root).as_posix()
+        if header.is_segmentation:
+            scans.append(
+                ScanFile(relative, (relative,), "dicom-seg", header.series, header.patient,
+                         header.scanner, header.references)
+            )  # fmt: skip
+        elif not header.is_image:
+            findings.append(_unknown(relative, f"a DICOM file without pixels ({header.modality})"))
+        elif header.frames > 1:
+            series[relative] = {path: header}
+        else:
+            series.setdefault(header.series, {})[path] = header
+    for members in series.values():
+        order = dicom.in_order(members)
+        files = tuple(path.relative_to(root).as_posix() for path in order)
+        name = folder.relative_to(root).as_posix() if len(files) > 1 else files[0]
+        places = [members[file].place for file in order]
+        uneven = dicom.uneven_steps(places)
+        if uneven:
+            findings.append(
+                Finding(
+                    "slice-spacing", "warning", (name,), uneven, "evenly spaced slices",
+                    "A slice may be missing or copied twice: export the series again.",
+                )
+            )  # fmt: skip
+        first = members[order[0]]
+        thickness = dicom.usual_step(places) or first.thickness_mm
+        scans.append(
+            ScanFile(name, files, "dicom", first.series, first.patient, first.scanner,
+                     thickness_mm=thickness)
+        )  # fmt: skip
+    return scans, findings
+
+
+def scan_at(path: Path) -> tuple[Path, ScanFile]:
+    """What lies at a path that a user gave: a file, or the folder of one DICOM series.
+
+    Returns:
+        The folder that the scan's paths are relative to, and the scan.
+
+    Raises:
+        FileNotFoundError: Nothing is there.
+        ValueError: A format that is not read, or a folder of no or several series.
+    """
+    if path.is_dir():
+        series = [scan for scan in list_scans(path)[0] if scan.kind == "dicom"]
+        if len(series) != 1:
+            raise ValueError(
+                f"{path}: found {len(series)} DICOM series in the folder, expected one. Name the "
+                "folder that holds the slices of one series alone, or a file."
+            )
+        return path, series[0]
+    return path.parent, scan_file(path.parent, path.name)
+
+
+def scan_file(root: Path, path: str) -> ScanFile:
+    """The scan in one file.
+
+    Args:
+        root: A folder.
+        path: The file, relative to it.
+
+    Raises:
+        FileNotFoundError: Nothing is there.
+        ValueError: A format that is not read.
+    """
+    if not (root / path).is_file():
+        raise FileNotFoundError(f"{path}: no such file or folder. Check the path.")
+    kind = _kind(root / path)
+    if kind is None:
+        raise ValueError(
+            f"{path}: found a file of an unknown format, expected PNG, TIFF, JPEG, BMP, DICOM, "
+            "DICOM SEG, NIfTI, NRRD or MHA. Convert it."
+        )
+    if kind != "dicom":
+        return ScanFile(path, (path,), kind)
+    header = dicom.read_header(root / path, path)
+    kind = "dicom-seg" if header.is_segmentation else "dicom"
+    return ScanFile(path, (path,), kind, header.series, header.patient, header.scanner,
+                    header.references, header.thickness_mm)  # fmt: skip

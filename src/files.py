@@ -1,0 +1,71 @@
+"""Files and folders that are either whole or absent.
+
+A run that is killed, or a disk that fills up, must not leave half an output that the next stage takes
+for a whole one. Everything is written beside its destination and renamed when it is complete.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yields a path to write to; it becomes `path` when the block ends without an error.
+
+    Args:
+        path: The destination; its folder is made where it is missing. An older file is replaced.
+
+    Yields:
+        A path beside the destination, with the same suffix.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=".", suffix=path.name, dir=path.parent)
+    os.close(handle)
+    aside = Path(name)
+    try:
+        yield aside
+        aside.chmod(0o644)
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Yields a folder to fill; it becomes `path` when the block ends without an error.
+
+    Args:
+        path: The destination. An older folder is replaced, at the very end.
+
+    Yields:
+        An empty folder beside the destination.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    try:
+        yield aside
+        aside.chmod(0o755)
+        if path.exists():
+            shutil.rmtree(path)
+        aside.replace(path)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a whole UTF-8 text file."""
+    with whole_file(path) as aside:
+        aside.write_text(text, encoding="utf-8")
+
+
+def md5_of(path: Path) -> str:
+    """The MD5 of a file, in hexadecimal; the hash that DVC uses."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

@@ -1,0 +1,123 @@
+"""Stage `audit`: data/ -> the case table, and every problem of the data at once.
+
+Writes prepared/findings.csv (private: with file names) and reports/audit.json (pseudonyms only), and
+prepared/cases.csv unless there are errors.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from src import terminal
+from src.config import Params, load_params
+from src.data.audit import (
+    audit_cases,
+    duplicate_groups,
+    findings_table,
+    near_duplicates,
+    public_report,
+)
+from src.data.cases import build_cases, write_cases
+from src.data.findings import Finding, count_of
+from src.data.readers import PictureScale
+from src.files import whole_file, write_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def audit(data: Path, params: Params) -> tuple[pd.DataFrame, list[Finding]]:
+    """Reads and checks everything under `data`.
+
+    Args:
+        data: The data folder.
+        params: All parameters; `data`, `audit` and `prepare.window` are used.
+
+    Returns:
+        The case table with the column group, and all findings.
+
+    Raises:
+        FileNotFoundError: The folder is not there.
+    """
+    if not data.is_dir():
+        raise FileNotFoundError(
+            f"{data.name}: no such folder. Fetch the demo with `dvc pull data.dvc`, or bring in your "
+            "own with `python -m src.ingest FOLDER`."
+        )
+    workers = os.cpu_count() or 1
+    pictures = PictureScale(**params.data.pictures.model_dump())
+    table, findings = build_cases(
+        data,
+        **params.data.model_dump(exclude={"pictures"}),
+        pictures=pictures,
+        workers=workers,
+        progress=terminal.progress,
+    )
+    near = near_duplicates(
+        table,
+        root=data,
+        pictures=pictures,
+        correlation=params.audit.near_duplicate_correlation,
+        workers=workers,
+        progress=terminal.progress,
+    )
+    table["group"] = table["patient"].map(duplicate_groups(table, near))
+    window = params.prepare.window
+    limits = None
+    if window.kind == "level_width":
+        limits = (window.level - window.width / 2, window.level + window.width / 2)
+    findings += audit_cases(
+        table, classes=params.data.classes, pictures=pictures, window=limits, near=near
+    )
+    return table, findings
+
+
+def report(findings: Sequence[Finding], table: pd.DataFrame) -> int:
+    """Prints the findings and what was read; returns the number of errors."""
+    errors = sum(finding.severity == "error" for finding in findings)
+    if findings:
+        terminal.console.print(findings_table(findings))
+    terminal.console.print(
+        f"{count_of(table['patient'].nunique(), 'patient')}, {count_of(len(table), 'slice')}: "
+        f"{count_of(errors, 'error')}, {count_of(len(findings) - errors, 'warning')}"
+    )
+    return errors
+
+
+def write_findings(path: Path, findings: Iterable[Finding]) -> None:
+    """Writes the findings with their file names; private, like the data."""
+    columns = ["severity", "kind", "paths", "found", "expected", "remedy"]
+    with whole_file(path) as aside, aside.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(finding.row() for finding in findings)
+
+
+def main() -> None:
+    """Matches images with masks, names patients, and lists every problem of the data.
+
+    Example: python -m src.stages.audit
+    """
+    params = load_params(Path("params.yaml"))
+    cases = Path("prepared/cases.csv")
+    cases.unlink(missing_ok=True)
+    table, findings = audit(Path("data"), params)
+    content = public_report(table, findings, classes=params.data.classes)
+    write_text(Path("reports/audit.json"), json.dumps(content, indent=2) + "\n")
+    write_findings(Path("prepared/findings.csv"), findings)
+    errors = report(findings, table)
+    if errors:
+        terminal.fail(
+            f"{count_of(errors, 'error')} in the data. Mend them and run the same command again; "
+            "all of them stand in prepared/findings.csv. Nothing was prepared."
+        )
+    write_cases(table, cases)
+
+
+if __name__ == "__main__":
+    terminal.run(main)

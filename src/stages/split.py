@@ -1,0 +1,100 @@
+"""Stage `split`: every patient on one side; writes prepared/split.csv and reports/split.json."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from src import terminal
+from src.config import Split, load_params
+from src.data.cases import read_cases
+from src.data.splits import SUBSETS, fold_by_patient, split_by_patient
+from src.files import whole_file, write_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def split(cases: pd.DataFrame, params: Split) -> pd.DataFrame:
+    """The side of each patient.
+
+    Args:
+        cases: The case table.
+        params: The group `split` of params.yaml.
+
+    Returns:
+        A row per patient: patient, subset.
+    """
+    if params.folds:
+        return fold_by_patient(
+            cases,
+            stratify_class=params.stratify_class,
+            seed=params.seed,
+            folds=params.folds,
+            fold=params.fold,
+        )
+    return split_by_patient(
+        cases,
+        stratify_class=params.stratify_class,
+        seed=params.seed,
+        validation=params.validation,
+        test=params.test,
+        test_patients=params.test_patients,
+    )
+
+
+def describe(cases: pd.DataFrame, sides: pd.DataFrame, classes: tuple[str, ...]) -> dict[str, Any]:
+    """What stands on each side: patients, slices, sources, share of pixels of each class."""
+    table = cases.merge(sides, on="patient", validate="many_to_one")
+    content: dict[str, Any] = {}
+    for subset in SUBSETS:
+        rows = table[table["subset"] == subset]
+        area = int((rows["height"] * rows["width"]).sum())
+        content[subset] = {
+            "patients": int(rows["patient"].nunique()),
+            "slices": len(rows),
+            "slices_with": {name: int((rows[f"pixels_{name}"] > 0).sum()) for name in classes[1:]},
+            "share_of_pixels": {
+                name: round(int(rows[f"pixels_{name}"].sum()) / max(area, 1), 6) for name in classes
+            },
+            "patients_by_source": {
+                str(source): int(part["patient"].nunique())
+                for source, part in rows.groupby("source")
+            },
+            "pseudonyms": sorted(rows["pseudonym"].unique().tolist()),
+        }
+    return content
+
+
+def main() -> None:
+    """Puts every patient on one side (train, validation, test), alike in burden and source.
+
+    Example: python -m src.stages.split
+    """
+    params = load_params(Path("params.yaml"))
+    cases = read_cases(Path("prepared/cases.csv"))
+    sides = split(cases, params.split)
+    content = describe(cases, sides, params.data.classes)
+    with whole_file(Path("prepared/split.csv")) as aside:
+        sides.to_csv(aside, index=False)
+    write_text(Path("reports/split.json"), json.dumps(content, indent=2) + "\n")
+
+    table = Table("side", "patients", "slices", *(f"slices with {c}" for c in params.data.classes[1:]))
+    for subset, side in content.items():
+        with_class = [str(side["slices_with"][name]) for name in params.data.classes[1:]]
+        table.add_row(subset, str(side["patients"]), str(side["slices"]), *with_class)
+    terminal.console.print(table)
+    for name in params.data.classes[1:]:
+        for subset, side in content.items():
+            if side["slices_with"][name] == 0:
+                terminal.warn(
+                    f"no slice of the {subset} side holds {name}: its scores will be empty. Try "
+                    "another split.seed."
+                )
+
+
+if __name__ == "__main__":
+    terminal.run(main)

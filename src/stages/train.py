@@ -1,0 +1,377 @@
+"""Stage `train`: one network; writes models/ARCHITECTURE and reports/ARCHITECTURE/history.csv."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+
+from src import figures, terminal, tracking
+from src.config import Params, load_params
+from src.data.arrays import Arrays, open_arrays
+from src.files import md5_of, whole_file, whole_folder
+
+FIXED_CASES = 4
+
+
+def train(
+    root: Path, params: Params, architecture: str, arrays: Arrays, *, checkpoints: Path
+) -> dict[str, Any]:
+    """Trains one network, logs it to MLflow and writes its model folder and history.
+
+    A run that was killed goes on from its last whole epoch, in the same MLflow run.
+
+    Args:
+        root: The folder with params.yaml, data.dvc and prepared/; models/ and reports/ are written
+            below it.
+        params: All parameters.
+        architecture: Name of the network.
+        arrays: The prepared slices.
+        checkpoints: Folder for the state of an unfinished run.
+
+    Returns:
+        The summary that stands in models/ARCHITECTURE/run.json.
+    """
+    import keras
+
+    from src.inference import ModelCard, save_model
+    from src.models import build_model
+    from src.models.precision import choose_jit_compile, choose_precision
+    from src.training import Checkpoint, Optimisation, Progress, compile_for_training, fit
+
+    settings = params.train
+    policy, reason = choose_precision(settings.precision)
+    terminal.console.print(f"precision {reason}")
+    keras.utils.set_random_seed(settings.seed)
+    keras.config.set_dtype_policy(policy)
+    _make_repeatable()
+    model = build_model(
+        architecture,
+        in_channels=1,
+        num_classes=len(arrays.classes),
+        **settings.model.model_dump(),
+    )
+    training, validation = arrays.rows("train"), arrays.rows("validation")
+    steps = -(-len(training) // settings.batch_size)
+    plan = Optimisation(
+        **{name: getattr(settings, name) for name in Optimisation.__dataclass_fields__}
+    )
+    matrix = compile_for_training(
+        model,
+        plan,
+        num_classes=len(arrays.classes),
+        steps_per_epoch=steps,
+        jit_compile=choose_jit_compile(),
+    )
+    split = root / "prepared" / "split.csv"
+    public = public_parameters(params, architecture)
+    provenance = tracking.provenance(root, split)
+    fingerprint = tracking.run_name(
+        architecture,
+        {
+            "parameters": public,
+            "policy": policy,
+            **{k: provenance[k] for k in ("data_hash", "split_hash")},
+            "cases": md5_of(root / "prepared" / "arrays" / "index.csv"),
+        },
+    )
+    checkpoint = Checkpoint(checkpoints / architecture, fingerprint)
+    progress = checkpoint.load(model) or Progress()
+    if progress.epoch:
+        terminal.console.print(f"going on after epoch {progress.epoch} of an unfinished run")
+
+    trainable = sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
+    store = tracking.open_store(root)
+    started = time.perf_counter()
+    with tracking.start_run(
+        store,
+        tracking.run_name(architecture, public),
+        parameters=public,
+        tags={
+            **provenance,
+            "stage": "train",
+            "architecture": architecture,
+            "precision": policy,
+            "parameters": str(trainable),
+        },
+        description=_description(architecture, arrays, trainable, policy),
+        run_id=progress.note.get("run_id"),
+    ) as run:
+        progress.note["run_id"] = run.run_id
+        _log_datasets(run, arrays, provenance["data_hash"])
+        show = _OverlayLogger(run, model, arrays, fixed_cases(arrays), settings.overlay_every)
+        with _Bar(settings.epochs, steps, progress.epoch) as bar:
+
+            def on_epoch(now: Progress) -> None:
+                row = {key: value for key, value in now.history[-1].items() if key != "epoch"}
+                tracking.log_metrics(run, row, step=now.epoch)
+                show(now.epoch, last=now.epoch == settings.epochs)
+                bar.epoch(now, arrays.classes)
+
+            progress = fit(
+                model,
+                plan,
+                training_batches=lambda epoch: _batches(params, arrays, training, epoch),
+                validation_batches=lambda: _batches(params, arrays, validation, None),
+                class_names=arrays.classes,
+                matrix=matrix,
+                checkpoint=checkpoint,
+                progress=progress,
+                on_batch=bar.batch,
+                on_epoch=on_epoch,
+            )
+        summary = {
+            "run_id": run.run_id,
+            "architecture": architecture,
+            "parameters": trainable,
+            "precision": policy,
+            "epochs": progress.epoch,
+            "best_epoch": progress.best_epoch,
+            "best_validation_loss": progress.best_loss,
+            "seconds": round(
+                sum(r["seconds/train"] + r["seconds/validation"] for r in progress.history), 1
+            ),
+            **{key: provenance[key] for key in tracking.PROVENANCE},
+        }
+        card = ModelCard(
+            architecture=architecture,
+            classes=arrays.classes,
+            depth=settings.model.depth,
+            spacing_mm=_median_spacing(arrays),
+            parameters=trainable,
+            precision=policy,
+        )
+        folder = root / "models" / architecture
+        with whole_folder(folder) as aside:
+            save_model(aside, model, card, arrays.settings)
+            (aside / "run.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+        _write_history(root / "reports" / architecture / "history.csv", progress.history)
+        tracking.log_metrics(
+            run,
+            {
+                "train_summary/best_epoch": progress.best_epoch,
+                "train_summary/best_validation_loss": progress.best_loss,
+                "train_summary/seconds": summary["seconds"],
+            },
+        )
+        columns = {key: [row[key] for row in progress.history] for key in progress.history[0]}
+        columns.pop("epoch")
+        curves = figures.learning_curves(
+            columns, class_names=arrays.classes, best_epoch=progress.best_epoch
+        )
+        tracking.log_figure(run, curves, "figures/learning_curves.png")
+        tracking.log_model(run, folder)
+    checkpoint.remove()
+    summary["wall_seconds"] = round(time.perf_counter() - started, 1)
+    return summary
+
+
+def public_parameters(params: Params, architecture: str) -> dict[str, Any]:
+    """The parameters as MLflow may hold them: without patients' names, one architecture."""
+    content = params.model_dump()
+    content["split"]["test_patients"] = len(content["split"]["test_patients"])
+    content["train"].pop("architectures")
+    content["train"]["architecture"] = architecture
+    return content
+
+
+def fixed_cases(arrays: Arrays, number: int = FIXED_CASES) -> list[int]:
+    """Validation slices that are drawn again and again, so that the pictures show learning.
+
+    The slice of each patient that holds most of the last class, of patients spread from the smallest
+    to the largest such slice; and one slice without that class, where a network tends to see one.
+
+    Args:
+        arrays: The prepared slices.
+        number: How many, at most.
+
+    Returns:
+        Rows of `arrays.index`, the same on every run over the same data and split.
+    """
+    last = len(arrays.classes) - 1
+    largest: dict[str, tuple[int, int]] = {}
+    without: list[int] = []
+    for row in arrays.rows("validation"):
+        size = int(np.count_nonzero(arrays.slice(row)[1] == last))
+        patient = arrays.index["pseudonym"].iloc[row]
+        largest[patient] = max(largest.get(patient, (0, -1)), (size, int(row)))
+        if size == 0:
+            without.append(int(row))
+    ranked = [row for size, row in sorted(largest.values()) if size]
+    picks = np.unique(np.linspace(0, len(ranked) - 1, min(number - 1, len(ranked))).round())
+    chosen = [ranked[int(pick)] for pick in picks][::-1]
+    return [*chosen, *without[len(without) // 2 :][: number - len(chosen)][:1]]
+
+
+def _make_repeatable() -> None:
+    """Asks TensorFlow for operations that give the same bits every time."""
+    import keras
+
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.experimental.enable_op_determinism()
+
+
+def _batches(params: Params, arrays: Arrays, rows: NDArray[np.int64], epoch: int | None) -> Any:
+    """The batches of an epoch, shuffled and augmented; of None, in order and as they are."""
+    from src.data.pipeline import Augmentation, batches
+
+    training = epoch is not None
+    return batches(
+        arrays.images,
+        arrays.masks,
+        arrays.index["offset"].to_numpy(),
+        arrays.index["height"].to_numpy(),
+        arrays.index["width"].to_numpy(),
+        rows,
+        batch_size=params.train.batch_size,
+        multiple=2**params.train.model.depth,
+        pad_value=arrays.settings.pad_value,
+        augmentation=Augmentation(**params.train.augmentation.model_dump()) if training else None,
+        shuffle=training,
+        seed=params.train.seed,
+        epoch=epoch or 0,
+    )
+
+
+class _OverlayLogger:
+    """Draws the fixed cases every few epochs, for the slider of the MLflow UI."""
+
+    def __init__(
+        self, run: tracking.Run, model: Any, arrays: Arrays, rows: list[int], every: int
+    ) -> None:
+        self._run, self._model, self._arrays = run, model, arrays
+        self._rows, self._every = rows, every
+
+    def __call__(self, epoch: int, *, last: bool) -> None:
+        if not (last or epoch == 1 or epoch % self._every == 0):
+            return
+        for number, row in enumerate(self._rows, start=1):
+            picture = figures.overlay_picture(
+                [self._case(row)],
+                class_names=self._arrays.classes,
+                window=(0.0, 1.0),
+                heading=f"epoch {epoch}",
+            )
+            tracking.log_picture(self._run, f"overlay/case {number:02d}", picture, step=epoch)
+
+    def _case(self, row: int) -> figures.OverlayCase:
+        from src.evaluation.overlap import count, overlap
+
+        image, truth = self._arrays.slice(row)
+        entry = self._arrays.index.iloc[row]
+        settings = self._arrays.settings
+        output = self._model(image[None, ..., None].astype(np.float32), training=False)
+        prediction = np.asarray(output)[0].argmax(axis=-1).astype(np.uint8)
+        dice = overlap(count(truth, prediction, len(self._arrays.classes))).dice[-1]
+        name = self._arrays.classes[-1]
+        score = f"no {name}, none predicted" if np.isnan(dice) else f"{name} Dice {dice:.2f}"
+        return figures.OverlayCase(
+            image=image.astype(np.float32) * settings.deviation + settings.mean,
+            truth=truth,
+            prediction=prediction,
+            spacing_mm=(float(entry["spacing_y_mm"]), float(entry["spacing_x_mm"])),
+            name=str(entry["case_pseudonym"]),
+            score=score,
+        )
+
+
+class _Bar:
+    """Progress over epochs and batches at the terminal, and a line for every epoch."""
+
+    def __init__(self, epochs: int, steps: int, done: int) -> None:
+        self._epochs, self._steps, self._done = epochs, steps, done
+
+    def __enter__(self) -> _Bar:
+        self._context: Any = terminal.progress("training", self._epochs * self._steps)
+        self._tick = self._context.__enter__()
+        for _ in range(self._done * self._steps):
+            self._tick()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._context.__exit__(*error)
+
+    def batch(self) -> None:
+        self._tick()
+
+    def epoch(self, now: Any, classes: tuple[str, ...]) -> None:
+        row = now.history[-1]
+        iou = " ".join(f"{name} {row[f'validation/iou/{name}']:.3f}" for name in classes[1:])
+        best = "  best so far" if now.best_epoch == now.epoch else ""
+        terminal.console.print(
+            f"epoch {now.epoch:3d}/{self._epochs}  loss {row['train/loss']:.4f}  "
+            f"validation {row['validation/loss']:.4f}  IoU {iou}{best}"
+        )
+
+
+def _log_datasets(run: tracking.Run, arrays: Arrays, digest: str) -> None:
+    columns = ["case_pseudonym", "pseudonym", "source", "height", "width"]
+    for subset in ("train", "validation", "test"):
+        rows = arrays.index.loc[arrays.index["subset"] == subset, columns]
+        patients = rows["pseudonym"].nunique()
+        tracking.log_dataset(
+            run,
+            rows,
+            name=f"{subset}: {patients} patients, {len(rows)} slices",
+            digest=digest,
+            context=subset,
+        )
+
+
+def _description(architecture: str, arrays: Arrays, trainable: int, policy: str) -> str:
+    def side(subset: str) -> str:
+        rows = arrays.index[arrays.index["subset"] == subset]
+        return f"{rows['pseudonym'].nunique()} patients ({len(rows)} slices)"
+
+    return (
+        f"**{architecture}**, {trainable:,} parameters, {policy}. Trained on {side('train')}, "
+        f"validated on {side('validation')}, tested on {side('test')}. Classes: "
+        f"{', '.join(arrays.classes)}.\n\nResearch use only; not a clinical device."
+    )
+
+
+def _median_spacing(arrays: Arrays) -> tuple[float, float]:
+    rows = arrays.index[arrays.index["subset"] == "train"]
+    return float(rows["spacing_y_mm"].median()), float(rows["spacing_x_mm"].median())
+
+
+def _write_history(path: Path, history: list[dict[str, float]]) -> None:
+    import csv
+
+    # DVC's plots take a column name as it is; a slash in it is fine.
+    columns = [name for name in history[0] if not name.startswith("seconds/")]
+    with whole_file(path) as aside, aside.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, columns, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(history)
+
+
+def main(
+    architecture: Annotated[str, typer.Argument(help="one of train.architectures in params.yaml")],
+) -> None:
+    """Trains one network on the prepared slices; a killed run goes on where it stopped.
+
+    Example: python -m src.stages.train unet
+    """
+    root = Path.cwd()
+    params = load_params(root / "params.yaml")
+    arrays = open_arrays(root / "prepared" / "arrays")
+    summary = train(root, params, architecture, arrays, checkpoints=root / "checkpoints")
+    terminal.console.print(
+        f"{architecture}: best epoch {summary['best_epoch']} of {summary['epochs']}, validation loss "
+        f"{summary['best_validation_loss']:.4f}, {summary['seconds']:.0f} s of training; model in "
+        f"models/{architecture}, curves and pictures in the MLflow UI (make ui)"
+    )
+
+
+if __name__ == "__main__":
+    terminal.run(main)
