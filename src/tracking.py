@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 EXPERIMENT = "CT segmentation"
 CHAMPION = "champion"
+SCORE_TAG = "validation_score"  # of a registered version: what the choice rested on
 INFERENCE_PACKAGES = ("tensorflow", "keras", "numpy", "opencv-python-headless")
 PROVENANCE = ("data_hash", "split_hash", "git_commit", "git_dirty")
 PRIVATE_COLUMNS = frozenset({"patient", "case_id", "image_path", "mask_path"})
@@ -726,6 +727,7 @@ def register_champion(
     name: str,
     description: str,
     reason: str,
+    score: float | None = None,
 ) -> RegisteredVersion:
     """Register a run's model and give it the alias `champion`.
 
@@ -740,6 +742,7 @@ def register_champion(
         name: Of the registered model.
         description: The model card, Markdown; cut at 5000 characters, the limit of the store.
         reason: Why it won, for example "validation/dice/mean 0.81".
+        score: The number it won by, kept in the tag `validation_score`.
 
     Returns:
         The champion.
@@ -766,6 +769,8 @@ def register_champion(
         tags = {tag: source.data.tags[tag] for tag in PROVENANCE}
         tags["parameters"] = json.dumps(source.data.params, sort_keys=True)
         tags["reason"] = reason
+        if score is not None:
+            tags[SCORE_TAG] = str(score)
         made = (
             known[0]
             if known
@@ -797,6 +802,25 @@ def _add_to_history(client: Any, name: str, line: str) -> None:
 
 def _registered(version: Any) -> RegisteredVersion:
     return RegisteredVersion(version.name, int(version.version), version.run_id, version.tags)
+
+
+def model_of(store: Store, run_id: str) -> str:
+    """The address of the newest model that a run logged, `models:/m-…`.
+
+    Raises:
+        LookupError: if the run has no model in this store.
+    """
+    found = store.client.search_logged_models(
+        experiment_ids=[store.experiment_id],
+        filter_string=f"source_run_id = '{run_id}'",
+        order_by=[{"field_name": "creation_timestamp", "ascending": False}],
+        max_results=1,
+    )
+    if not found:
+        raise LookupError(
+            f"run {run_id} has no model in {store.uri}. Train it here: dvc repro --force train"
+        )
+    return f"models:/{found[0].model_id}"
 
 
 def load_champion(store: Store, name: str) -> Any:

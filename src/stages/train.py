@@ -106,7 +106,7 @@ def train(
     ) as run:
         progress.note["run_id"] = run.run_id
         _log_datasets(run, arrays, provenance["data_hash"])
-        show = _OverlayLogger(run, model, arrays, fixed_cases(arrays), settings.overlay_every)
+        show = _OverlayLogger(tracking.picture_run(run), model, arrays, fixed_cases(arrays), settings.overlay_every)
         with _Bar(settings.epochs, steps, progress.epoch) as bar:
 
             def on_epoch(now: Progress) -> None:
@@ -167,7 +167,7 @@ def train(
             columns, class_names=arrays.classes, best_epoch=progress.best_epoch
         )
         tracking.log_figure(run, curves, "figures/learning_curves.png")
-        tracking.log_model(run, folder)
+        tracking.log_model(run, folder, code=root / "src")
     checkpoint.remove()
     summary["wall_seconds"] = round(time.perf_counter() - started, 1)
     return summary
