@@ -58,7 +58,9 @@ class Data(_Group):
             raise ValueError(f"classes must be at most 256, got {len(self.classes)}")
         for name in self.classes:
             if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
-                raise ValueError(f"class names take letters, digits, '_', '.' and '-', got {name!r}")
+                raise ValueError(
+                    f"class names take letters, digits, '_', '.' and '-', got {name!r}"
+                )
         for value, name in self.labels.items():
             if isinstance(value, str) and not re.fullmatch("#[0-9a-fA-F]{6}", value):
                 raise ValueError(f"labels: key {value!r} is neither a whole number nor '#rrggbb'")
@@ -295,7 +297,9 @@ def load_params(path: Path) -> Params:
     except YAMLError as error:
         raise ValueError(f"{path.name} is not valid YAML: {error}") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path.name} must hold groups of parameters, got {type(content).__name__}")
+        raise ValueError(
+            f"{path.name} must hold groups of parameters, got {type(content).__name__}"
+        )
     try:
         return Params.model_validate(_plain(content))
     except ValidationError as error:
@@ -307,7 +311,7 @@ def load_params(path: Path) -> Params:
 
 
 def _plain(node: Any) -> Any:
-    """ruamel's round-trip nodes -> plain Python, which strict validation asks for."""
+    """Ruamel's round-trip nodes -> plain Python, which strict validation asks for."""
     if isinstance(node, dict):
         return {
             (int(key) if isinstance(key, int) else str(key)): _plain(value)
@@ -331,7 +335,9 @@ def _wrong_line(content: Any, entry: Any) -> str:
     node: Any = content
     for part in entry["loc"]:
         try:
-            position = node.lc.value(part) if isinstance(node, dict) else node.lc.item(part)
+            # ruamel's mappings and sequences know the lines of what they hold.
+            lines: Any = node.lc
+            position = lines.value(part) if isinstance(node, dict) else lines.item(part)
             node = node[part]
         except (KeyError, IndexError, TypeError, AttributeError):
             if entry["type"] == "missing" and part == entry["loc"][-1]:

@@ -1,7 +1,7 @@
 """Files and folders that are either whole or absent.
 
-A run that is killed, or a disk that fills up, must not leave half an output that the next stage takes
-for a whole one. Everything is written beside its destination and renamed when it is complete.
+A run that is killed, or a disk that fills up, must not leave half an output that the next stage
+takes for a whole one. Everything is written beside its destination and renamed when complete.
 """
 
 from __future__ import annotations

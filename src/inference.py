@@ -38,9 +38,7 @@ class ModelCard:
     precision: str
 
 
-def save_model(
-    folder: Path, model: keras.Model, card: ModelCard, settings: Preprocessing
-) -> None:
+def save_model(folder: Path, model: keras.Model, card: ModelCard, settings: Preprocessing) -> None:
     """Writes a model folder: model.keras, preprocessing.json, model.json."""
     folder.mkdir(parents=True, exist_ok=True)
     model.save(folder / "model.keras")
@@ -70,7 +68,7 @@ class Segmenter:
 
     Attributes:
         model: Keras model, (B, H, W, 1) normalised -> (B, H, W, C) probabilities.
-        settings: What is done to a slice first; comes with the model, never from today's params.yaml.
+        settings: What is done to a slice first; comes with the model, not from params.yaml.
         card: Classes, architecture and so on.
     """
 

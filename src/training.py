@@ -1,8 +1,8 @@
 """The training loop: epochs, early stopping, and a checkpoint from which a killed run goes on.
 
-A run that is killed and started again ends with the same weights as one that was not: the checkpoint
-holds the weights, the optimiser, the dropout seeds and the loop's own counters, and the order and
-augmentation of the slices depend on seed and epoch alone.
+A run that is killed and started again ends with the same weights as one that was not: the
+checkpoint holds the weights, the optimiser, the dropout seeds and the loop's own counters, and the
+order and augmentation of the slices depend on seed and epoch alone.
 """
 
 from __future__ import annotations
@@ -136,13 +136,13 @@ class Checkpoint:
     def save(self, model: keras.Model, progress: Progress) -> None:
         """Keeps the state after an epoch."""
         head = json.dumps({**asdict(progress), "fingerprint": self._fingerprint})
-        arrays = {f"v{n}": _as_array(v) for n, v in enumerate(_state_of(model))}
+        arrays: dict[str, Any] = {f"v{n}": _as_array(v) for n, v in enumerate(_state_of(model))}
         with whole_file(self._state) as aside:
             np.savez(aside, progress=np.array(head), **arrays)
 
     def save_best(self, model: keras.Model) -> None:
         """Keeps the weights of the best epoch so far."""
-        arrays = {f"v{n}": _as_array(v) for n, v in enumerate(model.weights)}
+        arrays: dict[str, Any] = {f"v{n}": _as_array(v) for n, v in enumerate(model.weights)}
         with whole_file(self._best) as aside:
             np.savez(aside, **arrays)
 
@@ -201,7 +201,7 @@ def fit(
     Raises:
         ValueError: The loss is not finite.
     """
-    tick = keras.callbacks.LambdaCallback(on_train_batch_end=lambda _batch, _logs: on_batch())
+    tick = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: on_batch())
     while progress.epoch < plan.epochs:
         if progress.epoch - progress.best_epoch >= plan.patience:
             break
@@ -216,11 +216,16 @@ def fit(
             shuffle=False,
         )
         row: dict[str, float] = {"train/loss": float(fitted.history["loss"][-1])}
-        row |= {f"train/{k}": v for k, v in scores(_as_array(matrix.matrix), list(class_names)).items()}
+        row |= {
+            f"train/{k}": v for k, v in scores(_as_array(matrix.matrix), list(class_names)).items()
+        }
         trained = time.perf_counter()
         validation = model.evaluate(validation_batches(), verbose=0, return_dict=True)
         row["validation/loss"] = float(validation["loss"])
-        row |= {f"validation/{k}": v for k, v in scores(_as_array(matrix.matrix), list(class_names)).items()}
+        row |= {
+            f"validation/{k}": v
+            for k, v in scores(_as_array(matrix.matrix), list(class_names)).items()
+        }
         row["learning_rate"] = float(keras.ops.convert_to_numpy(model.optimizer.learning_rate))
         row["seconds/train"] = trained - started
         row["seconds/validation"] = time.perf_counter() - trained

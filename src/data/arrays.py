@@ -106,7 +106,9 @@ def _sized_image(image_hu: NDArray[Any], settings: Preprocessing) -> NDArray[np.
         how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
         image = cv2.resize(image, target[::-1], interpolation=how)
     else:
-        image = cv2.copyMakeBorder(image, *_margins(image.shape, target), cv2.BORDER_CONSTANT, value=0)
+        image = cv2.copyMakeBorder(
+            image, *_margins(image.shape, target), cv2.BORDER_CONSTANT, value=0
+        )
     return image.astype(np.float16)
 
 
@@ -182,7 +184,9 @@ def window_limits(
         # A histogram, because percentiles of all pixels at once would need them all in memory.
         counts = np.zeros(_BINS, dtype=np.int64)
         for image in training_slices():
-            place = ((image.astype(np.float64) - low) * ((_BINS - 1) / (high - low))).astype(np.int64)
+            place = ((image.astype(np.float64) - low) * ((_BINS - 1) / (high - low))).astype(
+                np.int64
+            )
             counts += np.bincount(place.ravel(), minlength=_BINS)
         share = np.cumsum(counts) / counts.sum()
         ends = np.searchsorted(share, [window["lower"] / 100, window["upper"] / 100])
@@ -310,8 +314,8 @@ def write_arrays(
         deviation = math.sqrt(max(squares / count - mean**2, 0.0))
         if deviation < 1e-6:
             raise ValueError(
-                f"the window {window} HU shows nothing: after it the training slices hold one value "
-                f"({mean:.3g}). Mend prepare.window, or data.pictures if these are pictures."
+                f"the window {window} HU shows nothing: after it the training slices hold one "
+                f"value ({mean:.3g}). Mend prepare.window, or data.pictures if these are pictures."
             )
         settings = Preprocessing(*window, mean, deviation, size_mode, size, multiple)
         step = 1 << 22

@@ -25,8 +25,8 @@ def split_by_patient(
     """Splits the patients of a case table into train, validation and test.
 
     Patients that share near-duplicate slices (column `group`) move together. The sides are alike in
-    `source` and in lesion burden: both make the strata of scikit-learn's StratifiedGroupKFold. A share
-    is met to one part in a whole number (0.15 is a seventh).
+    `source` and in lesion burden: both make the strata of scikit-learn's StratifiedGroupKFold. A
+    share is met to one part in a whole number (0.15 is a seventh).
 
     Args:
         cases: The case table: columns patient, group, source, pixels_<class>, height, width.
@@ -108,9 +108,9 @@ def _check_enough(patients: pd.DataFrame, *, sides: int) -> None:
     groups = patients["group"].nunique()
     if groups < sides:
         raise ValueError(
-            f"{len(patients)} patients in {groups} groups (near-duplicates stay together) cannot be "
-            f"split into {sides} sides: at least {sides} are needed. Add patients, or mend the rule "
-            "data.patient in params.yaml if it takes several patients for one."
+            f"{len(patients)} patients in {groups} groups (near-duplicates stay together) cannot "
+            f"be split into {sides} sides: at least {sides} are needed. Add patients, or mend the "
+            "rule data.patient in params.yaml if it takes several patients for one."
         )
 
 
@@ -122,14 +122,14 @@ def _share_of(patients: pd.DataFrame, share: float, seed: int) -> np.ndarray:
 
 
 def _fold_of(patients: pd.DataFrame, folds: int, seed: int) -> np.ndarray:
-    """The fold of each patient, (N,) int; strata are source x burden, as fine as the number allows."""
+    """The fold of each patient, (N,) int; strata are source x burden where numbers allow."""
     import warnings
 
     from sklearn.model_selection import StratifiedGroupKFold
 
     folds = min(folds, patients["group"].nunique())
-    # Burden in as many equal parts as leave each stratum about one patient a fold: with few patients
-    # a finer stratum says nothing.
+    # Burden in as many equal parts as leave each stratum about one patient a fold: with few
+    # patients a finer stratum says nothing.
     sources = max(1, patients["source"].fillna("").nunique())
     parts = int(np.clip(len(patients) // (sources * folds), 1, 4))
     rank = patients["burden"].rank(method="first").to_numpy() - 1
@@ -137,8 +137,8 @@ def _fold_of(patients: pd.DataFrame, folds: int, seed: int) -> np.ndarray:
     stratum = patients["source"].fillna("").astype(str) + "/" + part.astype(str)
     result = np.zeros(len(patients), dtype=int)
     splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
-    # Strata smaller than the number of folds are spread as far as they go; scikit-learn refuses only
-    # when every one is, so then the stratum is dropped.
+    # Strata smaller than the number of folds are spread as far as they go; scikit-learn refuses
+    # only when every one is, so then the stratum is dropped.
     if stratum.value_counts().max() < folds:
         stratum[:] = "all"
     with warnings.catch_warnings():

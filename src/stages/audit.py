@@ -1,7 +1,7 @@
 """Stage `audit`: data/ -> the case table, and every problem of the data at once.
 
-Writes prepared/findings.csv (private: with file names) and reports/audit.json (pseudonyms only), and
-prepared/cases.csv unless there are errors.
+Writes prepared/findings.csv (private: with file names) and reports/audit.json (pseudonyms only),
+and prepared/cases.csv unless there are errors.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def audit(data: Path, params: Params) -> tuple[pd.DataFrame, list[Finding]]:
     """
     if not data.is_dir():
         raise FileNotFoundError(
-            f"{data.name}: no such folder. Fetch the demo with `dvc pull data.dvc`, or bring in your "
-            "own with `python -m src.ingest FOLDER`."
+            f"{data.name}: no such folder. Fetch the demo with `dvc pull data.dvc`, or bring in "
+            "your own with `python -m src.ingest FOLDER`."
         )
     workers = os.cpu_count() or 1
     pictures = PictureScale(**params.data.pictures.model_dump())

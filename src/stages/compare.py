@@ -38,7 +38,7 @@ def read_results(root: Path, architectures: tuple[str, ...]) -> dict[str, dict[s
 
 
 def validation_score(result: dict[str, Any]) -> float:
-    """What the choice rests on; a model that could not be scored is never chosen over one that was."""
+    """What the choice rests on; -1 for a model that could not be scored."""
     value = result["validation"]["dice"][MEAN_FOREGROUND]
     return -1.0 if value is None else float(value)
 

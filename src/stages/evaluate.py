@@ -111,7 +111,11 @@ def evaluate(
                 {"case": case, "patient_pseudonym": pseudonym, "source": source}
                 | _row(counted, classes)
                 for case, pseudonym, source, counted in zip(
-                    cases["case_pseudonym"], cases["pseudonym"], cases["source"], counts, strict=True
+                    cases["case_pseudonym"],
+                    cases["pseudonym"],
+                    cases["source"],
+                    counts,
+                    strict=True,
                 )
             ]
         ),

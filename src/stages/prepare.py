@@ -95,7 +95,7 @@ def main() -> None:
         f"{len(cases)} slices in prepared/arrays: window {settings.window_low:g} to "
         f"{settings.window_high:g} HU, {settings.size_mode}"
         + (f" to {settings.size[0]} x {settings.size[1]}" if settings.size_mode != "native" else "")
-        + f", mean {settings.mean:.4f} and deviation {settings.deviation:.4f} of the training slices"
+        + f", mean {settings.mean:.4f}, deviation {settings.deviation:.4f} of training slices"
     )
 
 

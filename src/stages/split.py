@@ -82,7 +82,9 @@ def main() -> None:
         sides.to_csv(aside, index=False)
     write_text(Path("reports/split.json"), json.dumps(content, indent=2) + "\n")
 
-    table = Table("side", "patients", "slices", *(f"slices with {c}" for c in params.data.classes[1:]))
+    table = Table(
+        "side", "patients", "slices", *(f"slices with {c}" for c in params.data.classes[1:])
+    )
     for subset, side in content.items():
         with_class = [str(side["slices_with"][name]) for name in params.data.classes[1:]]
         table.add_row(subset, str(side["patients"]), str(side["slices"]), *with_class)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -106,7 +104,9 @@ def train(
     ) as run:
         progress.note["run_id"] = run.run_id
         _log_datasets(run, arrays, provenance["data_hash"])
-        show = _OverlayLogger(tracking.picture_run(run), model, arrays, fixed_cases(arrays), settings.overlay_every)
+        show = _OverlayLogger(
+            tracking.picture_run(run), model, arrays, fixed_cases(arrays), settings.overlay_every
+        )
         with _Bar(settings.epochs, steps, progress.epoch) as bar:
 
             def on_epoch(now: Progress) -> None:
@@ -127,7 +127,10 @@ def train(
                 on_batch=bar.batch,
                 on_epoch=on_epoch,
             )
-        summary = {
+        seconds = round(
+            sum(r["seconds/train"] + r["seconds/validation"] for r in progress.history), 1
+        )
+        summary: dict[str, Any] = {
             "run_id": run.run_id,
             "architecture": architecture,
             "parameters": trainable,
@@ -135,9 +138,7 @@ def train(
             "epochs": progress.epoch,
             "best_epoch": progress.best_epoch,
             "best_validation_loss": progress.best_loss,
-            "seconds": round(
-                sum(r["seconds/train"] + r["seconds/validation"] for r in progress.history), 1
-            ),
+            "seconds": seconds,
             **{key: provenance[key] for key in tracking.PROVENANCE},
         }
         card = ModelCard(
@@ -158,7 +159,7 @@ def train(
             {
                 "train_summary/best_epoch": progress.best_epoch,
                 "train_summary/best_validation_loss": progress.best_loss,
-                "train_summary/seconds": summary["seconds"],
+                "train_summary/seconds": seconds,
             },
         )
         columns = {key: [row[key] for row in progress.history] for key in progress.history[0]}
@@ -185,8 +186,8 @@ def public_parameters(params: Params, architecture: str) -> dict[str, Any]:
 def fixed_cases(arrays: Arrays, number: int = FIXED_CASES) -> list[int]:
     """Validation slices that are drawn again and again, so that the pictures show learning.
 
-    The slice of each patient that holds most of the last class, of patients spread from the smallest
-    to the largest such slice; and one slice without that class, where a network tends to see one.
+    The slice of each patient that holds most of the last class, of patients spread from the
+    smallest to the largest such slice; and one slice without it, where a network tends to see one.
 
     Args:
         arrays: The prepared slices.
@@ -367,9 +368,9 @@ def main(
     arrays = open_arrays(root / "prepared" / "arrays")
     summary = train(root, params, architecture, arrays, checkpoints=root / "checkpoints")
     terminal.console.print(
-        f"{architecture}: best epoch {summary['best_epoch']} of {summary['epochs']}, validation loss "
-        f"{summary['best_validation_loss']:.4f}, {summary['seconds']:.0f} s of training; model in "
-        f"models/{architecture}, curves and pictures in the MLflow UI (make ui)"
+        f"{architecture}: best epoch {summary['best_epoch']} of {summary['epochs']}, "
+        f"validation loss {summary['best_validation_loss']:.4f}, {summary['seconds']:.0f} s of "
+        f"training; model in models/{architecture}, curves and pictures in the MLflow UI (make ui)"
     )
 
 

@@ -1,0 +1,115 @@
+"""`python -m src.ingest FOLDER`: brings your own images and masks in, checked, versioned, private."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from ruamel.yaml import YAML
+
+from src import terminal
+from src.config import load_params
+from src.data.findings import count_of
+from src.files import whole_file, write_text
+from src.stages.audit import audit, report
+
+DEMO = "demo"
+
+
+def dvc(*arguments: str) -> None:
+    """Runs DVC; its own words reach the terminal.
+
+    Raises:
+        ValueError: DVC failed.
+    """
+    command = [sys.executable, "-m", "dvc", *arguments]
+    if subprocess.run(command, check=False).returncode:
+        raise ValueError(f"`dvc {' '.join(arguments)}` failed; its message stands above.")
+
+
+def refuse_to_lose(root: Path) -> None:
+    """Raises where data/ holds something that DVC does not have, for it would be replaced."""
+    if not (root / "data").exists():
+        return
+    if not (root / "data.dvc").is_file():
+        raise ValueError(
+            "data/ is there but not versioned (no data.dvc): bringing in other data would lose it. "
+            "Run `dvc add data`, or move the folder away."
+        )
+    status = subprocess.run(
+        [sys.executable, "-m", "dvc", "status", "--quiet", "data.dvc"], check=False
+    )
+    if status.returncode:
+        raise ValueError(
+            "data/ differs from what data.dvc names: bringing in other data would lose the "
+            "difference. Run `dvc add data` to keep it, or `dvc checkout data.dvc` to drop it."
+        )
+
+
+def forget_the_demo(root: Path) -> None:
+    """Takes the demo remote out of data.dvc and of DVC's settings: private data never go there."""
+    path = root / "data.dvc"
+    if path.is_file():
+        yaml = YAML()
+        content = yaml.load(path)
+        if content["outs"][0].get("remote") == DEMO:
+            del content["outs"][0]["remote"]
+            with whole_file(path) as aside:
+                yaml.dump(content, aside)
+    settings = root / ".dvc" / "config"
+    text = settings.read_text(encoding="utf-8")
+    head, found, tail = text.partition(f"['remote \"{DEMO}\"']\n")
+    if found:
+        rest = tail.split("\n[", 1)
+        write_text(settings, head + (f"[{rest[1]}" if len(rest) == 2 else ""))
+
+
+def main(
+    folder: Annotated[Path, typer.Argument(help="your images and masks, nested as you like")],
+    link: Annotated[
+        bool,
+        typer.Option(
+            help="link data/ to DVC's cache instead of keeping a second copy of each file"
+        ),
+    ] = False,
+) -> None:
+    """Checks FOLDER by params.yaml, places a copy at data/ and versions it, away from the demo.
+
+    FOLDER itself is only read. Nothing is changed while there are errors.
+
+    Example: python -m src.ingest /path/to/scans
+    """
+    root = Path.cwd()
+    params = load_params(root / "params.yaml")
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such folder. Give the folder of images and masks.")
+    source = folder.resolve()
+    if source == root / "data" or (root / "data") in source.parents:
+        raise ValueError(f"{folder} is data/ itself: version it with `dvc add data`.")
+    table, findings = audit(source, params)
+    errors = report(findings, table)
+    if errors:
+        terminal.fail(
+            f"{count_of(errors, 'error')}: nothing was brought in. Mend the files, or the groups "
+            "data and audit of params.yaml, and run the same command again."
+        )
+    refuse_to_lose(root)
+    forget_the_demo(root)
+    if link:
+        dvc("config", "--local", "cache.type", "reflink,hardlink,symlink,copy")
+    dvc("add", "--force", "--out", "data", str(source))
+    terminal.console.print(
+        f"{count_of(table['patient'].nunique(), 'patient')} in data/, versioned in data.dvc; the "
+        "demo remote is removed, so nothing private can be pushed into the repository.\n"
+        "Next:\n"
+        "  dvc repro                                        # run the pipeline\n"
+        "  git commit -m 'Our data' data.dvc .dvc/config    # names and pictures stay out of git\n"
+        "  dvc remote add --default private /path/or/s3://… # a place of your own, then: dvc push"
+    )
+
+
+if __name__ == "__main__":
+    terminal.run(main)
