@@ -372,22 +372,10 @@ def _siblings(where: list[Any]) -> list[str]:
     return [name for group in groups for name in group.model_fields]
 
 
-def flatten(group: BaseModel | dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested parameters -> one level with dotted names, as MLflow shows them.
-
-    Args:
-        group: Parameters, or a mapping of them.
-        prefix: Put before every name, with a dot.
-
-    Returns:
-        Name -> value; lists stay lists.
-    """
-    content = group.model_dump() if isinstance(group, BaseModel) else group
-    flat: dict[str, Any] = {}
-    for key, value in content.items():
-        name = f"{prefix}.{key}" if prefix else str(key)
-        if isinstance(value, dict):
-            flat.update(flatten(value, name))
-        else:
-            flat[name] = value
-    return flat
+def public_parameters(params: Params, architecture: str) -> dict[str, Any]:
+    """The parameters as MLflow may hold them: without patients' names, one architecture."""
+    content = params.model_dump()
+    content["split"]["test_patients"] = len(content["split"]["test_patients"])
+    content["train"].pop("architectures")
+    content["train"]["architecture"] = architecture
+    return content

@@ -1,4 +1,4 @@
-"""`python -m src.ingest FOLDER`: brings your own images and masks in, checked, versioned, private."""
+"""`python -m src.ingest FOLDER`: your own images and masks, checked, versioned, kept private."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from src import figures, terminal, tracking
-from src.config import Params, load_params
+from src.config import Params, load_params, public_parameters
 from src.data.masks import class_indices
 from src.data.readers import PictureScale, read_image_slice, read_mask_slice
 from src.evaluation.overlap import (
@@ -35,7 +35,6 @@ from src.evaluation.overlap import (
 )
 from src.files import whole_file, whole_folder
 from src.stages.prepare import cases_with_sides
-from src.stages.train import public_parameters
 
 if TYPE_CHECKING:
     import pandas as pd

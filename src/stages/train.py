@@ -12,7 +12,7 @@ import typer
 from numpy.typing import NDArray
 
 from src import figures, terminal, tracking
-from src.config import Params, load_params
+from src.config import Params, load_params, public_parameters
 from src.data.arrays import Arrays, open_arrays
 from src.files import md5_of, whole_file, whole_folder
 
@@ -172,15 +172,6 @@ def train(
     checkpoint.remove()
     summary["wall_seconds"] = round(time.perf_counter() - started, 1)
     return summary
-
-
-def public_parameters(params: Params, architecture: str) -> dict[str, Any]:
-    """The parameters as MLflow may hold them: without patients' names, one architecture."""
-    content = params.model_dump()
-    content["split"]["test_patients"] = len(content["split"]["test_patients"])
-    content["train"].pop("architectures")
-    content["train"]["architecture"] = architecture
-    return content
 
 
 def fixed_cases(arrays: Arrays, number: int = FIXED_CASES) -> list[int]:

@@ -1,0 +1,122 @@
+"""The rules of the house that a reader cannot be asked to check by eye."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parent.parent
+STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+PACKAGES = ("data", "models", "evaluation")
+
+
+def path_of(module: str) -> Path | None:
+    """The file of a module of this project; None for any other."""
+    base = ROOT / module.replace(".", "/")
+    for path in (base.with_suffix(".py"), base / "__init__.py"):
+        if path.is_file():
+            return path
+    return None
+
+
+def imported(path: Path) -> set[Path]:
+    """The files of this project that a file imports, within functions too."""
+    found: set[Path] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        found |= {file for name in names if name.startswith("src") and (file := path_of(name))}
+    return {file for file in found if file.stat().st_size}
+
+
+def reached(path: Path) -> set[Path]:
+    """All files of this project that a file needs, itself included."""
+    seen: set[Path] = set()
+    waiting = [path]
+    while waiting:
+        file = waiting.pop()
+        if file not in seen:
+            seen.add(file)
+            waiting += imported(file)
+    return seen
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_module_that_a_stage_imports_is_among_its_deps(stage: str) -> None:
+    deps = [ROOT / dep for dep in STAGES[stage]["deps"] if "$" not in dep]
+    module = STAGES[stage]["cmd"].split()[2]
+    start = path_of(module)
+    assert start is not None
+    missing = [
+        str(file.relative_to(ROOT))
+        for file in reached(start)
+        if not any(file == dep or dep in file.parents for dep in deps)
+    ]
+    assert sorted(missing) == []
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_middle_package_imports_no_sibling_and_nothing_above_it(package: str) -> None:
+    allowed = {ROOT / "src" / "files.py", ROOT / "src" / "terminal.py"}
+    folder = ROOT / "src" / package
+    wrong = {
+        f"{file.name} imports {other.relative_to(ROOT)}"
+        for file in folder.glob("*.py")
+        for other in imported(file)
+        if folder not in other.parents and other not in allowed
+    }
+    assert wrong == set()
+
+
+def test_only_tracking_and_the_packaged_model_import_mlflow_and_only_figures_matplotlib() -> None:
+    importers: dict[str, set[str]] = {"mlflow": set(), "matplotlib": set()}
+    for file in (ROOT / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+            for name in names:
+                if name.split(".")[0] in importers:
+                    importers[name.split(".")[0]].add(file.name)
+    assert importers["mlflow"] <= {"tracking.py", "packaged_model.py"}
+    assert importers["matplotlib"] == {"figures.py"}
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["src.stages.audit", "src.stages.split", "src.stages.train", "src.ingest", "src.ui"],
+)
+def test_help_starts_no_tensorflow_and_no_mlflow_and_has_an_example(module: str) -> None:
+    code = (
+        "import runpy, sys\n"
+        f"sys.argv = [{module!r}, '--help']\n"
+        "try:\n"
+        f"    runpy.run_module({module!r}, run_name='__main__')\n"
+        "except SystemExit:\n"
+        "    pass\n"
+        "print('LOADED', sorted({'tensorflow', 'keras', 'mlflow'} & set(sys.modules)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert "LOADED []" in done.stdout
+    assert f"Example: python -m {module}" in done.stdout
+
+
+def test_the_demo_remote_holds_the_demo_data_and_nothing_else() -> None:
+    yaml = YAML(typ="safe")
+    listed = yaml.load(ROOT / "data.dvc")["outs"][0]
+    if listed.get("remote") != "demo":
+        pytest.skip("this clone holds data of its own; the demo remote is not used")
+    files = [path for path in (ROOT / "demo-remote").rglob("*") if path.is_file()]
+    digest = listed["md5"].removesuffix(".dir")
+    table = ROOT / "demo-remote" / "files" / "md5" / digest[:2] / f"{digest[2:]}.dir"
+    entries = yaml.load(table.read_text(encoding="utf-8"))
+    wanted = {entry["md5"] for entry in entries} | {f"{digest}.dir"}
+    assert {path.parent.name + path.name for path in files} == wanted
+    assert sum(path.stat().st_size for path in files) < 8 * 2**20
