@@ -1,0 +1,84 @@
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from src.data.phantom import write_phantom
+
+ROOT = Path(__file__).parent.parent
+
+
+def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+    return subprocess.run(
+        [sys.executable, "-m", *command],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A clone that still holds the demo: data/, data.dvc with the demo remote."""
+    folder = tmp_path / "repository"
+    folder.mkdir()
+    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
+    shutil.copy(ROOT / "params.yaml", folder)
+    assert run(folder, "dvc", "init", "-q").returncode == 0
+    assert run(folder, "dvc", "config", "core.analytics", "false").returncode == 0
+    assert run(folder, "dvc", "remote", "add", "demo", "demo-remote").returncode == 0
+    write_phantom(folder / "data", patients=3, seed=1)
+    assert run(folder, "dvc", "add", "-q", "data").returncode == 0
+    text = (folder / "data.dvc").read_text(encoding="utf-8")
+    (folder / "data.dvc").write_text(text + "  remote: demo\n", encoding="utf-8")
+    return folder
+
+
+def test_own_data_replace_the_demo_and_the_demo_remote_is_gone(
+    repository: Path, tmp_path: Path
+) -> None:
+    write_phantom(tmp_path / "mine", patients=4, seed=2)
+    done = run(repository, "src.ingest", str(tmp_path / "mine"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "4 patients in data/" in done.stdout
+    assert len(list((repository / "data" / "images").glob("*/*"))) == 4
+    assert "remote" not in YAML(typ="safe").load(repository / "data.dvc")["outs"][0]
+    settings = (repository / ".dvc" / "config").read_text(encoding="utf-8")
+    assert "demo" not in settings
+    assert "analytics = false" in settings
+    assert len(list((tmp_path / "mine" / "images").glob("*/*"))) == 4
+
+
+def test_data_with_an_error_change_nothing(repository: Path, tmp_path: Path) -> None:
+    write_phantom(tmp_path / "mine", patients=4, seed=2)
+    broken = sorted((tmp_path / "mine" / "images").rglob("*.png"))[0]
+    broken.write_bytes(broken.read_bytes()[:-200])
+    before = (repository / "data.dvc").read_bytes()
+    done = run(repository, "src.ingest", str(tmp_path / "mine"))
+    assert done.returncode == 1
+    assert "nothing was brought in" in done.stderr
+    assert broken.name in done.stdout
+    assert (repository / "data.dvc").read_bytes() == before
+    assert len(list((repository / "data" / "images").glob("*/*"))) == 3
+
+
+def test_changed_data_are_not_overwritten(repository: Path, tmp_path: Path) -> None:
+    write_phantom(tmp_path / "mine", patients=4, seed=2)
+    (repository / "data" / "mine.txt").write_text("kept nowhere else", encoding="utf-8")
+    done = run(repository, "src.ingest", str(tmp_path / "mine"))
+    assert done.returncode == 1
+    assert "data/ differs from what data.dvc names" in done.stderr
+    assert (repository / "data" / "mine.txt").is_file()
+
+
+def test_a_missing_folder_is_named(repository: Path) -> None:
+    done = run(repository, "src.ingest", "nowhere")
+    assert done.returncode == 1
+    assert "nowhere: no such folder" in done.stderr
