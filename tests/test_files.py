@@ -1,0 +1,95 @@
+import errno
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from src.files import md5_of, whole_file, whole_folder, write_text
+from src.terminal import explain
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_a_file_that_was_not_finished_leaves_the_old_one_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    write_text(path, "old")
+
+    def stop_half_way() -> None:
+        with whole_file(path) as aside:
+            aside.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        stop_half_way()
+    assert [file.name for file in tmp_path.iterdir()] == ["table.csv"]
+    assert path.read_text() == "old"
+
+
+def test_a_folder_that_was_not_finished_leaves_the_old_one_and_nothing_else(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "arrays"
+    with whole_folder(folder) as aside:
+        (aside / "a").write_text("old")
+
+    def stop_half_way() -> None:
+        with whole_folder(folder) as aside:
+            (aside / "a").write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        stop_half_way()
+    assert [file.name for file in tmp_path.iterdir()] == ["arrays"]
+    assert (folder / "a").read_text() == "old"
+
+
+def test_a_finished_folder_replaces_the_old_one_whole(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        with whole_folder(tmp_path / "arrays") as aside:
+            (aside / name).write_text(name)
+    assert [file.name for file in (tmp_path / "arrays").iterdir()] == ["b"]
+
+
+def test_the_md5_is_the_one_everybody_knows(tmp_path: Path) -> None:
+    write_text(tmp_path / "abc", "abc")
+    assert md5_of(tmp_path / "abc") == "900150983cd24fb0d6963f7d28e17f72"
+
+
+def test_arrays_that_find_no_room_are_an_error_before_a_pixel_is_written(tmp_path: Path) -> None:
+    # A limit on the size of files stands for a full disk: the blocks are refused in the same way.
+    code = (
+        "import resource, sys\n"
+        "from pathlib import Path\n"
+        "import numpy as np\n"
+        "from src.data.arrays import _allocated\n"
+        "from src.files import whole_folder\n"
+        "from src.terminal import explain\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
+        "try:\n"
+        "    with whole_folder(Path(sys.argv[1])) as aside:\n"
+        "        _allocated(aside / 'images.npy', 10_000_000, np.float16)\n"
+        "except OSError as error:\n"
+        "    print(explain(error))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "arrays")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "the file would be larger than this system allows" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.ENOSPC, "prepared/arrays: the disk is full. Free some space"),
+        (errno.EROFS, "prepared/arrays: the folder is read-only"),
+        (errno.EACCES, "prepared/arrays: permission denied"),
+    ],
+)
+def test_the_limits_of_a_machine_are_told_with_their_remedy(number: int, words: str) -> None:
+    assert explain(OSError(number, "words of the system", "prepared/arrays")).startswith(words)
