@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from src.data.arrays import Preprocessing, preprocess, restore
+from src.data.arrays import Arrays, Preprocessing, preprocess, restore
+from src.data.stacks import neighbours
+from src.files import write_text
+from src.postprocessing import Choice, Postprocessing, choose, postprocess
+from src.tiling import Forward, Tiling, mean_over_flips, sliding_window
 
 if TYPE_CHECKING:
     import keras
 
+Images = NDArray[Any] | Sequence[NDArray[Any]]
+"""Slices (B, H, W), or a list of (H, W) of any sizes, in HU."""
+
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What a model folder says of its model.
+    """What a model folder says of its model, and how the model is used.
 
     Attributes:
         architecture: Name in `src.models.ARCHITECTURES`.
@@ -28,6 +36,10 @@ class ModelCard:
         spacing_mm: Median (y, x) spacing of the training slices.
         parameters: Number of trainable parameters.
         precision: Keras policy it was trained with.
+        context: Neighbouring slices on either side that the network sees as channels.
+        tiling: The patches that the network sees; None for whole slices.
+        flips: Whether to average over mirrored pictures.
+        postprocessing: What is done to the masks.
     """
 
     architecture: str
@@ -36,6 +48,10 @@ class ModelCard:
     spacing_mm: tuple[float, float]
     parameters: int
     precision: str
+    context: int = 0
+    tiling: Tiling | None = None
+    flips: bool = False
+    postprocessing: Postprocessing = field(default_factory=Postprocessing)
 
 
 def save_model(folder: Path, model: keras.Model, card: ModelCard, settings: Preprocessing) -> None:
@@ -43,7 +59,7 @@ def save_model(folder: Path, model: keras.Model, card: ModelCard, settings: Prep
     folder.mkdir(parents=True, exist_ok=True)
     model.save(folder / "model.keras")
     settings.save(folder / "preprocessing.json")
-    (folder / "model.json").write_text(json.dumps(asdict(card), indent=2) + "\n", encoding="utf-8")
+    write_text(folder / "model.json", json.dumps(asdict(card), indent=2) + "\n")
 
 
 def load_card(folder: Path) -> ModelCard:
@@ -51,6 +67,7 @@ def load_card(folder: Path) -> ModelCard:
 
     Raises:
         FileNotFoundError: The folder holds no model.
+        ValueError: model.json says more or less than this version of the project knows.
     """
     path = folder / "model.json"
     if not path.is_file():
@@ -58,16 +75,33 @@ def load_card(folder: Path) -> ModelCard:
             f"{folder}: no model there (model.json is missing). Train one with `dvc repro train`."
         )
     content = json.loads(path.read_text(encoding="utf-8"))
-    content["classes"] = tuple(content["classes"])
-    content["spacing_mm"] = tuple(content["spacing_mm"])
-    return ModelCard(**content)
+    known = {entry.name for entry in fields(ModelCard)}
+    if set(content) != known:
+        raise ValueError(
+            f"{path}: must hold {sorted(known)}; missing are {sorted(known - set(content))}, "
+            f"unknown {sorted(set(content) - known)}. Another version of the project wrote it: "
+            "train the model again with `dvc repro train`."
+        )
+    tiling = content["tiling"]
+    if tiling is not None:
+        tiling = Tiling(tuple(tiling["patch_size"]), tiling["overlap"])
+    steps = {name: tuple(classes) for name, classes in content["postprocessing"].items()}
+    return ModelCard(
+        **{
+            **content,
+            "classes": tuple(content["classes"]),
+            "spacing_mm": tuple(content["spacing_mm"]),
+            "tiling": tiling,
+            "postprocessing": Postprocessing(**steps),
+        }
+    )
 
 
 class Segmenter:
     """A model together with its preprocessing.
 
     Attributes:
-        model: Keras model, (B, H, W, 1) normalised -> (B, H, W, C) probabilities.
+        model: Keras model, (B, H, W, 2 * context + 1) normalised -> (B, H, W, C) probabilities.
         settings: What is done to a slice first; comes with the model, not from params.yaml.
         card: Classes, architecture and so on.
     """
@@ -80,11 +114,16 @@ class Segmenter:
         self.card = card
         # keras.Model.predict has a high fixed cost a call; one traced function has not. Sizes are
         # left open so that scans of many sizes share one trace.
-        self._forward = tf.function(
+        traced = tf.function(
             lambda batch: model(batch, training=False),
-            input_signature=[tf.TensorSpec((None, None, None, 1), tf.float32)],
+            input_signature=[tf.TensorSpec((None, None, None, 2 * card.context + 1), tf.float32)],
             jit_compile=False,
         )
+
+        def forward(batch: NDArray[np.float32]) -> NDArray[np.float32]:
+            return traced(batch).numpy()
+
+        self._forward: Forward = mean_over_flips(forward) if card.flips else forward
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -96,14 +135,20 @@ class Segmenter:
         """Number of classes, background included."""
         return len(self.card.classes)
 
+    @property
+    def needs_whole_scans(self) -> bool:
+        """Whether the slices given must be all slices of one scan, in order."""
+        return self.card.context > 0 or bool(self.card.postprocessing)
+
     def probabilities(
-        self, images_hu: NDArray[Any] | list[NDArray[Any]], *, batch_size: int = 16
+        self, images_hu: Images, *, batch_size: int = 16
     ) -> list[NDArray[np.float32]]:
         """Class probabilities of slices, each at its own size.
 
         Args:
-            images_hu: (B, H, W), or a list of (H, W) of any sizes, in HU.
-            batch_size: Slices that go through the network together.
+            images_hu: (B, H, W), or a list of (H, W) of any sizes, in HU. Where the model has
+                context, the slices of one scan, in order.
+            batch_size: Slices or patches that go through the network together.
 
         Returns:
             A (H, W, C) float32 array for each slice, summing to 1 over C; an empty list for none.
@@ -111,30 +156,194 @@ class Segmenter:
         Raises:
             ValueError: A slice that is not 2-D, is empty, or holds values that are not finite.
         """
-        ready: dict[tuple[int, ...], list[int]] = defaultdict(list)
-        prepared = []
-        for number, image in enumerate(images_hu):
-            prepared.append(preprocess(_checked(image, number), self.settings))
-            ready[prepared[-1].shape].append(number)
-        results: list[NDArray[np.float32]] = [np.empty(0, np.float32)] * len(prepared)
-        for numbers in ready.values():
-            for start in range(0, len(numbers), batch_size):
-                part = numbers[start : start + batch_size]
-                batch = np.stack([prepared[number] for number in part])[..., None]
-                output = self._forward(batch.astype(np.float32)).numpy()
-                for number, probability in zip(part, output, strict=True):
-                    height, width = images_hu[number].shape
-                    results[number] = restore(probability, height, width, self.settings)
+        results: list[NDArray[np.float32]] = [np.empty(0, np.float32)] * len(images_hu)
+        for number, probability in self.each(images_hu, batch_size=batch_size):
+            results[number] = probability
         return results
 
-    def masks(
-        self, images_hu: NDArray[Any] | list[NDArray[Any]], *, batch_size: int = 16
-    ) -> list[NDArray[np.uint8]]:
-        """The most probable class of each pixel, (H, W) uint8 class indices for each slice."""
-        return [
-            probability.argmax(axis=-1).astype(np.uint8)
-            for probability in self.probabilities(images_hu, batch_size=batch_size)
+    def each(
+        self, images_hu: Images, *, batch_size: int = 16
+    ) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """The class probabilities of `probabilities`, one slice after the other as they are made.
+
+        So that a scan of any length needs no more memory than a batch of probabilities.
+
+        Args:
+            images_hu: As in `probabilities`.
+            batch_size: As in `probabilities`.
+
+        Yields:
+            Number of the slice and its (H, W, C) float32 probabilities, in any order.
+
+        Raises:
+            ValueError: As in `probabilities`.
+        """
+        prepared = [
+            preprocess(_checked(image, number), self.settings)
+            for number, image in enumerate(images_hu)
         ]
+        for number, probability in self.prepared_probabilities(prepared, batch_size=batch_size):
+            height, width = images_hu[number].shape
+            yield number, restore(probability, height, width, self.settings)
+
+    def masks(self, images_hu: Images, *, batch_size: int = 16) -> list[NDArray[np.uint8]]:
+        """The most probable class of each pixel, cleaned as the model's card says.
+
+        Args:
+            images_hu: As in `probabilities`; where the model has postprocessing too, the slices
+                of one scan, in order. Slices of different size are cleaned one by one.
+            batch_size: As in `probabilities`. Probabilities of no more slices are held at once.
+
+        Returns:
+            (H, W) uint8 class indices for each slice.
+
+        Raises:
+            ValueError: As in `probabilities`.
+        """
+        results: list[NDArray[np.uint8]] = [np.empty(0, np.uint8)] * len(images_hu)
+        for number, probability in self.each(images_hu, batch_size=batch_size):
+            results[number] = most_probable(probability)
+        return cleaned(results, self.card.postprocessing)
+
+    def prepared_probabilities(
+        self, slices: Sequence[NDArray[np.floating[Any]]], *, batch_size: int = 16
+    ) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """Class probabilities of slices that are preprocessed already, at that size.
+
+        Args:
+            slices: (H, W) each, normalised, such as those of `Arrays`; where the model has
+                context, those of one scan, in order.
+            batch_size: Slices or patches that go through the network together.
+
+        Yields:
+            Number of the slice and its (H, W, C) float32 probabilities; slices of one size
+            together.
+        """
+        sizes = np.array([image.shape for image in slices], np.int64).reshape(-1, 2)
+        one_scan = np.zeros(len(slices), np.int64)
+        table = neighbours(one_scan, np.arange(len(slices)), sizes, self.card.context)
+        by_size: dict[tuple[int, ...], list[int]] = defaultdict(list)
+        for number, image in enumerate(slices):
+            by_size[image.shape].append(number)
+        tiling, air = self.card.tiling, self.settings.pad_value
+        for numbers in by_size.values():
+            together = batch_size if tiling is None else 1
+            for start in range(0, len(numbers), together):
+                part = numbers[start : start + together]
+                batch = np.stack(
+                    [np.stack([slices[row] for row in table[number]], axis=-1) for number in part]
+                ).astype(np.float32)
+                if tiling is None:
+                    yield from zip(part, self._forward(batch), strict=True)
+                else:
+                    yield (
+                        part[0],
+                        sliding_window(
+                            self._forward, batch[0], tiling, batch_size=batch_size, pad_value=air
+                        ),
+                    )
+
+
+class Ensemble:
+    """Several models that segment as one: the mean of their probabilities.
+
+    Attributes:
+        segmenters: The models, each with its own preprocessing.
+        postprocessing: What is done to the masks; that of the models is not used.
+    """
+
+    def __init__(self, segmenters: Sequence[Segmenter], postprocessing: Postprocessing) -> None:
+        """Put models together.
+
+        Args:
+            segmenters: At least one, all with the same classes in the same order.
+            postprocessing: Chosen on masks of the ensemble; Postprocessing() for nothing.
+
+        Raises:
+            ValueError: There is no model, or their classes differ.
+        """
+        classes = {segmenter.class_names for segmenter in segmenters}
+        if len(classes) != 1:
+            raise ValueError(
+                "an ensemble needs one or more models with the same classes in the same order, got "
+                f"{len(segmenters)} models with {sorted(classes)}. Name other model folders."
+            )
+        self.segmenters = tuple(segmenters)
+        self.postprocessing = postprocessing
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Class names in the order of the class index."""
+        return self.segmenters[0].class_names
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes, background included."""
+        return len(self.class_names)
+
+    @property
+    def needs_whole_scans(self) -> bool:
+        """Whether the slices given must be all slices of one scan, in order."""
+        return bool(self.postprocessing) or any(s.card.context for s in self.segmenters)
+
+    def probabilities(
+        self, images_hu: Images, *, batch_size: int = 16
+    ) -> list[NDArray[np.float32]]:
+        """The mean of the models' probabilities; see `Segmenter.probabilities`."""
+        total = self.segmenters[0].probabilities(images_hu, batch_size=batch_size)
+        for segmenter in self.segmenters[1:]:
+            for number, probability in segmenter.each(images_hu, batch_size=batch_size):
+                total[number] = total[number] + probability
+        return [probability / np.float32(len(self.segmenters)) for probability in total]
+
+    def masks(self, images_hu: Images, *, batch_size: int = 16) -> list[NDArray[np.uint8]]:
+        """The most probable class of each pixel, cleaned; see `Segmenter.masks`."""
+        probabilities = self.probabilities(images_hu, batch_size=batch_size)
+        return cleaned([most_probable(one) for one in probabilities], self.postprocessing)
+
+
+def most_probable(probability: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """(H, W, C) probabilities -> (H, W) uint8 class indices; of equal ones the first."""
+    return probability.argmax(axis=-1).astype(np.uint8)
+
+
+def cleaned(masks: list[NDArray[np.uint8]], steps: Postprocessing) -> list[NDArray[np.uint8]]:
+    """Postprocessing of the slices of one scan together; of different sizes, one by one."""
+    if not steps or not masks:
+        return masks
+    if len({mask.shape for mask in masks}) > 1:
+        return [postprocess(mask, steps) for mask in masks]
+    return list(postprocess(np.stack(masks), steps))
+
+
+def choose_postprocessing(
+    segmenter: Segmenter, arrays: Arrays, rows: NDArray[np.int64], *, batch_size: int = 16
+) -> Choice:
+    """Choose how the masks of a model are cleaned, see `postprocessing.choose`.
+
+    Args:
+        segmenter: The model; its card's own postprocessing is not applied.
+        arrays: The prepared slices, with `pseudonym` in their index.
+        rows: (M,), those of the validation side: all slices of each scan.
+        batch_size: Slices or patches that go through the network together.
+
+    Returns:
+        The choice, by the Dice at the size of the prepared slices.
+    """
+
+    def scans() -> Iterator[tuple[str, NDArray[np.uint8], NDArray[np.uint8]]]:
+        for scan in arrays.scans(rows):
+            images, truths = zip(*(arrays.slice(int(row)) for row in scan), strict=True)
+            predicted = segmenter.prepared_probabilities(images, batch_size=batch_size)
+            by_number = {number: most_probable(probability) for number, probability in predicted}
+            masks = [by_number[number] for number in range(len(scan))]
+            patient = str(arrays.index["pseudonym"].iloc[scan[0]])
+            if len({mask.shape for mask in masks}) == 1:
+                yield patient, np.stack(truths), np.stack(masks)
+            else:  # cleaned one by one, as in `Segmenter.masks`
+                yield from zip([patient] * len(masks), truths, masks, strict=True)
+
+    return choose(scans(), segmenter.num_classes)
 
 
 def _checked(image: NDArray[Any], number: int) -> NDArray[Any]:
@@ -156,6 +365,7 @@ def load_segmenter(folder: Path) -> Segmenter:
 
     Raises:
         FileNotFoundError: The folder holds no model.
+        ValueError: model.json is of another version of the project.
     """
     card = load_card(folder)
     import keras

@@ -41,7 +41,9 @@ class SegmentationModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # mlf
 
         Args:
             context: MLflow's, not used.
-            model_input: Slices of shape (B, H, W), float32, in HU; any height and width.
+            model_input: Slices of shape (B, H, W), float32, in HU; any height and width. A model
+                with context or postprocessing (see model.json) takes the slices of one scan, in
+                order.
             params: `{"output": "mask"}` (the default) or `{"output": "probabilities"}`.
 
         Returns:
@@ -66,9 +68,11 @@ class SegmentationModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # mlf
         else:
             result = np.empty((*images.shape, self.segmenter.num_classes), np.float32)
             segment = self.segmenter.probabilities
-        # In parts, so that the memory needed beside the result does not grow with B.
-        for start in range(0, len(images), BATCH_SIZE):
-            part = slice(start, start + BATCH_SIZE)
+        # In parts where slices do not need each other, so that the memory needed beside the result
+        # does not grow with B.
+        step = max(len(images), 1) if self.segmenter.needs_whole_scans else BATCH_SIZE
+        for start in range(0, len(images), step):
+            part = slice(start, start + step)
             result[part] = np.stack(segment(images[part], batch_size=BATCH_SIZE))
         return result
 

@@ -11,12 +11,15 @@ import math
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from src.data.stacks import neighbours, volumes_and_positions
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -206,8 +209,9 @@ class Arrays:
     Attributes:
         images: (P,) float16, normalised, all slices' pixels one after the other, memory-mapped.
         masks: (P,) uint8 class indices, likewise.
-        index: A row per slice: case_id, case_pseudonym, pseudonym, source, subset, offset, height,
-            width, spacing_y_mm, spacing_x_mm (of the prepared slice).
+        index: A row per slice: case_id, case_pseudonym, pseudonym, source, subset, volume (its
+            scan, numbered), position (in the scan), offset, height, width, spacing_y_mm,
+            spacing_x_mm (of the prepared slice).
         settings: What was done to the slices.
         classes: Class names in the order of the class index.
     """
@@ -223,11 +227,35 @@ class Arrays:
         return np.flatnonzero(self.index["subset"].to_numpy() == subset)
 
     def slice(self, row: int) -> tuple[NDArray[np.float16], NDArray[np.uint8]]:
-        """One prepared slice: image (H, W) float16 and mask (H, W) uint8."""
-        entry = self.index.iloc[row]
-        shape = (int(entry["height"]), int(entry["width"]))
-        part = slice(int(entry["offset"]), int(entry["offset"]) + shape[0] * shape[1])
-        return self.images[part].reshape(shape), self.masks[part].reshape(shape)
+        """One prepared slice: image (H, W) float16 and mask (H, W) uint8, not read before use."""
+        start, height, width = self._layout[row].tolist()
+        part = slice(start, start + height * width)
+        return self.images[part].reshape(height, width), self.masks[part].reshape(height, width)
+
+    @cached_property
+    def sizes(self) -> NDArray[np.int64]:
+        """(N, 2): height and width of each slice."""
+        return self._layout[:, 1:]
+
+    @cached_property
+    def _layout(self) -> NDArray[np.int64]:
+        # Once, as an array: a row of a data frame takes longer to look up than a slice to read.
+        return self.index[["offset", "height", "width"]].to_numpy(np.int64)
+
+    def neighbours(self, context: int) -> NDArray[np.int64]:
+        """(N, 2 * context + 1) rows of each slice and its neighbours, see `stacks.neighbours`."""
+        volumes, positions = (self.index[name].to_numpy() for name in ("volume", "position"))
+        return neighbours(volumes, positions, self.sizes, context)
+
+    def stack(self, row: int, context: int) -> NDArray[np.float32]:
+        """One slice with its neighbours as channels, (H, W, 2 * context + 1)."""
+        together = self.neighbours(context)[row]
+        return np.stack([self.slice(other)[0] for other in together], axis=-1).astype(np.float32)
+
+    def scans(self, rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        """The rows of each scan among `rows`, in the order of its slices."""
+        chosen = self.index.iloc[rows].assign(row=rows).sort_values(["volume", "position"])
+        return [part["row"].to_numpy() for _, part in chosen.groupby("volume")]
 
 
 def open_arrays(folder: Path) -> Arrays:
@@ -235,6 +263,7 @@ def open_arrays(folder: Path) -> Arrays:
 
     Raises:
         FileNotFoundError: The folder is not there; the message names the command that makes it.
+        ValueError: The files do not fit together.
     """
     import pandas as pd
 
@@ -245,9 +274,22 @@ def open_arrays(folder: Path) -> Arrays:
     text = {"case_id": str, "case_pseudonym": str, "pseudonym": str, "source": str}
     index = pd.read_csv(folder / "index.csv", dtype=text, keep_default_na=False)
     classes = json.loads((folder / "classes.json").read_text(encoding="utf-8"))
+    images, masks = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("images", "masks"))
+    missing = {"volume", "position", "offset", "height", "width"} - set(index.columns)
+    if missing:
+        raise ValueError(
+            f"{folder.name}/index.csv lacks the columns {sorted(missing)}: another version of the "
+            "project made it. Run `dvc repro prepare`."
+        )
+    pixels = int((index["height"] * index["width"]).sum())
+    if not len(images) == len(masks) == pixels:
+        raise ValueError(
+            f"{folder.name}: images.npy and masks.npy must hold the {pixels} pixels of index.csv, "
+            f"got {len(images)} and {len(masks)}. Run `dvc repro prepare`."
+        )
     return Arrays(
-        images=np.load(folder / "images.npy", mmap_mode="r"),
-        masks=np.load(folder / "masks.npy", mmap_mode="r"),
+        images=images,
+        masks=masks,
         index=index,
         settings=Preprocessing.load(folder / "preprocessing.json"),
         classes=tuple(classes),
@@ -270,7 +312,7 @@ def write_arrays(
 
     Args:
         folder: An empty folder.
-        cases: The case table with a column subset; height and width of each slice.
+        cases: The case table with a column subset.
         slices: (image in HU (H, W), mask of class indices (H, W)) for each row, in order.
         window: Its ends in HU.
         size_mode: "resize", "pad" or "native".
@@ -323,8 +365,13 @@ def write_arrays(
             images[start : start + step] = normalised(images[start : start + step], settings)
     images.flush()
     masks.flush()
+    volumes, positions = volumes_and_positions(cases)
     index = cases[["case_id", "case_pseudonym", "pseudonym", "source", "subset"]].assign(
-        offset=offsets, height=sizes[:, 0], width=sizes[:, 1]
+        volume=volumes,
+        position=positions,
+        offset=offsets,
+        height=sizes[:, 0],
+        width=sizes[:, 1],
     )
     scale = cases[["height", "width"]].to_numpy() / sizes if size_mode == "resize" else 1.0
     index[["spacing_y_mm", "spacing_x_mm"]] = (

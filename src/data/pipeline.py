@@ -1,316 +1,324 @@
-"""Batches of slices for training and validation, with stateless augmentation.
+"""Batches of slices or patches for training and validation.
 
-What a slice looks like depends on (seed, epoch, index of the slice) alone: not on the order, the
-other slices of its batch, or the number of threads. An epoch that is run again after a crash
-therefore shows the same pictures, bit for bit.
+What a case looks like depends on (seed, epoch, position in the epoch) alone: not on the order in
+which batches are made, the number of threads, or the process. An epoch that is run again after a
+crash therefore shows the same pictures, bit for bit.
 """
 
-import math
-from dataclasses import dataclass, fields
-from typing import Any
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
-import tensorflow as tf
+from numpy.typing import NDArray
 
-# Positions in the vector of random numbers of a slice. A number keeps its position when another
-# augmentation is switched off, so that switching one does not change all others.
-_FLIP_X, _FLIP_Y, _ANGLE, _SCALE, _SHIFT_X, _SHIFT_Y, _BRIGHTNESS, _CONTRAST, _GAMMA = range(9)
+from src.data.arrays import Arrays
+from src.data.augmentation import PLACE_STREAM, Augmentation, augment, cut, random_stream, whole
+from src.data.sampling import Plan, Sampling, classes_held, place_view, plan_epoch
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+Case = tuple[NDArray[np.float32], NDArray[np.uint8]]
+"""Image (H, W, C) in normalised units and mask (H, W) of class indices; or a batch of them."""
 
 
-@dataclass(frozen=True)
-class Augmentation:
-    """How far the pictures of the training set are changed at random; 0 switches a change off.
-
-    Picture and mask are moved together, by one affine map about the centre of the slice; the
-    intensities are changed in the picture alone. All numbers are drawn uniformly, the exponent
-    of gamma uniformly in its logarithm.
+@dataclass(frozen=True, eq=False)
+class Batches:
+    """A fixed list of batches, each made when it is asked for.
 
     Attributes:
-        flip_horizontal: Probability of exchanging left and right, 0 to 1.
-        flip_vertical: Probability of exchanging top and bottom, 0 to 1.
-        rotation_degrees: Largest angle to either side, 0 to 180.
-        scale: Largest change of size: a structure grows by a factor from 1 - scale to
-            1 + scale; 0 to 0.9.
-        translation: Largest shift in either direction, as a fraction of height and width, 0 to 1.
-        brightness: Largest value that is added or taken off, in units of the normalised picture.
-        contrast: Largest change of contrast: distances from the mean of the slice are multiplied
-            by 1 - contrast to 1 + contrast; 0 to 1.
-        gamma: With the values of the slice mapped to [0, 1], they are raised to a power from
-            1 / (1 + gamma) to 1 + gamma.
-        noise: Standard deviation of Gaussian noise, in units of the normalised picture.
-
-    Raises:
-        ValueError: A value is out of its range.
+        read: Position of a case -> the case.
+        positions: The cases of each batch.
+        channels: C of every case.
+        sides: (height, width) of every batch; None where it differs from batch to batch.
+        multiple: The sides of a batch are divisible by this.
+        pad_value: Around cases that are smaller than their batch; the mask has 0 there.
     """
 
-    flip_horizontal: float
-    flip_vertical: float
-    rotation_degrees: float
-    scale: float
-    translation: float
-    brightness: float
-    contrast: float
-    gamma: float
-    noise: float
+    read: Callable[[int], Case]
+    positions: list[NDArray[np.int64]]
+    channels: int
+    sides: tuple[int | None, int | None]
+    multiple: int
+    pad_value: float
 
-    def __post_init__(self) -> None:
-        largest = {
-            "flip_horizontal": 1.0,
-            "flip_vertical": 1.0,
-            "rotation_degrees": 180.0,
-            "scale": 0.9,
-            "translation": 1.0,
-            "contrast": 1.0,
-        }
-        for field in fields(self):
-            value, high = getattr(self, field.name), largest.get(field.name, math.inf)
-            if not (0 <= value <= high and math.isfinite(value)):
-                raise ValueError(
-                    f"augmentation {field.name} must be from 0 (off) to {high}, got {value}."
-                )
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __getitem__(self, number: int) -> Case:
+        """Batch `number`: images (B, H, W, C) float32 and masks (B, H, W) uint8.
+
+        Cases of different size are padded at the bottom and on the right to the largest of them,
+        rounded up to `multiple`.
+        """
+        cases = [self.read(int(position)) for position in self.positions[number]]
+        height, width = (
+            max(-(-mask.shape[axis] // self.multiple) * self.multiple for _, mask in cases)
+            for axis in (0, 1)
+        )
+        images = np.full((len(cases), height, width, self.channels), self.pad_value, np.float32)
+        masks = np.zeros((len(cases), height, width), np.uint8)
+        for place, (image, mask) in enumerate(cases):
+            images[place, : mask.shape[0], : mask.shape[1]] = image
+            masks[place, : mask.shape[0], : mask.shape[1]] = mask
+        return images, masks
+
+    def __iter__(self) -> Iterator[Case]:
+        return (self[number] for number in range(len(self)))
+
+    def dataset(self) -> tf.data.Dataset:
+        """The batches in order as a data set of known length, made ahead in several threads."""
+        import tensorflow as tf
+
+        height, width = self.sides
+
+        def load(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            # Without the promise of statelessness, op determinism would make batch after batch.
+            images, masks = tf.numpy_function(
+                self.__getitem__, [number], (tf.float32, tf.uint8), stateful=False
+            )
+            return (
+                tf.ensure_shape(images, (None, height, width, self.channels)),
+                tf.ensure_shape(masks, (None, height, width)),
+            )
+
+        return (
+            tf.data.Dataset.range(len(self))
+            .map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+            .prefetch(tf.data.AUTOTUNE)
+        )
 
 
-def batches(
-    images: npt.NDArray[np.floating[Any]],
-    masks: npt.NDArray[np.uint8],
-    offsets: npt.NDArray[np.integer[Any]],
-    heights: npt.NDArray[np.integer[Any]],
-    widths: npt.NDArray[np.integer[Any]],
-    indices: npt.NDArray[np.integer[Any]],
+class TrainingCases:
+    """The training side: which cases each epoch shows, and how they are changed.
+
+    Attributes:
+        steps_per_epoch: Number of batches; the last one may be smaller.
+    """
+
+    def __init__(
+        self,
+        arrays: Arrays,
+        rows: NDArray[np.integer[Any]],
+        *,
+        sampling: Sampling,
+        augmentation: Augmentation | None,
+        context: int,
+        batch_size: int,
+        multiple: int,
+        seed: int,
+    ) -> None:
+        """Look at the slices once.
+
+        Args:
+            arrays: The prepared slices.
+            rows: (N,), those of the training side, at least one.
+            sampling: Which of them an epoch shows, whole or as patches.
+            augmentation: How far cases are changed; None for not at all. With patches there is
+                no translation: they lie at a random place as it is.
+            context: Number of neighbouring slices on either side that come as channels.
+            batch_size: Cases in a batch, at least 1.
+            multiple: The sides of a batch are divisible by this; 2 ** depth of the network.
+            seed: Seed of the run, at least 0.
+
+        Raises:
+            ValueError: A number is out of its range, there is no slice, or no foreground where
+                some is asked for.
+        """
+        _check(rows, len(arrays.sizes), batch_size=batch_size, multiple=multiple, seed=seed)
+        patch = sampling.patch_size
+        if patch and any(side % multiple for side in patch):
+            raise ValueError(
+                f"patch_size must be divisible by {multiple}, got {list(patch)}. Mend "
+                "train.sampling.patch_size in params.yaml."
+            )
+        if patch and augmentation:
+            augmentation = replace(augmentation, translation=0.0)
+        self._arrays, self._rows, self._seed = arrays, np.asarray(rows, np.int64), seed
+        self._sampling, self._augmentation = sampling, augmentation
+        self._batch_size, self._multiple = batch_size, multiple
+        self._neighbours = arrays.neighbours(context)
+        self._held = (
+            classes_held(arrays, rows)
+            if sampling.foreground
+            else np.zeros((len(rows), len(arrays.classes)), bool)
+        )
+        self.steps_per_epoch = -(-(sampling.cases_per_epoch or len(rows)) // batch_size)
+
+    def epoch(self, number: int) -> Batches:
+        """The batches of an epoch, counted from 0; the same whenever it is asked for."""
+        if not 0 <= number < 2**32:
+            raise ValueError(f"epoch must be from 0 to 2**32 - 1, got {number}.")
+        plan = plan_epoch(self._rows, self._held, self._sampling, seed=self._seed, epoch=number)
+        patch = self._sampling.patch_size
+        return Batches(
+            read=lambda position: self.case(plan, number, position),
+            positions=_consecutive(len(plan.rows), self._batch_size),
+            channels=self._neighbours.shape[1],
+            sides=patch or _common_sides(self._arrays.sizes[self._rows], self._multiple),
+            multiple=self._multiple,
+            pad_value=self._arrays.settings.pad_value,
+        )
+
+    def case(self, plan: Plan, epoch: int, position: int) -> Case:
+        """Make one case of the plan of an epoch: image (H, W, C) float32, mask (H, W) uint8."""
+        row, wanted = int(plan.rows[position]), int(plan.classes[position])
+        mask = self._arrays.slice(row)[1]
+        key = (self._seed, epoch, position)
+        random = random_stream(key, PLACE_STREAM)
+        view = place_view(mask, wanted, self._sampling.patch_size, random)
+        channels = _channels(self._arrays, self._neighbours[row])
+        air = self._arrays.settings.pad_value
+        if self._augmentation is None:
+            return cut(channels, mask, view, air)
+        return augment(channels, mask, view, self._augmentation, pad_value=air, key=key)
+
+
+def whole_slices(
+    arrays: Arrays,
+    rows: NDArray[np.integer[Any]],
     *,
+    context: int,
     batch_size: int,
     multiple: int,
-    pad_value: float,
-    augmentation: Augmentation | None = None,
-    shuffle: bool,
-    seed: int,
-    epoch: int,
-) -> tf.data.Dataset:
-    """Make the batches of one epoch.
+) -> Batches:
+    """The batches of validation: every slice once, whole and as it is.
 
-    Slices of different size in a batch are padded at the bottom and on the right to the largest
-    of them, rounded up to `multiple`. The last batch may be smaller; no slice is left out.
+    Slices of one size come together, in the order of `rows`, so that hardly any padding is
+    counted; networks that were trained on patches take whole slices too.
 
     Args:
-        images: (P,), float, the normalised pixels of all slices one after the other, usually
-            memory-mapped: a slice is read when its batch is made.
-        masks: (P,), uint8, their class indices.
-        offsets: (N,), int, where each slice begins in the two.
-        heights: (N,), int, height of each slice in pixels.
-        widths: (N,), int, width of each slice in pixels.
-        indices: (M,), int, the slices of this epoch, in order. A slice that is named twice comes
-            twice, augmented in the same way.
+        arrays: The prepared slices.
+        rows: (M,), those to show, at least one.
+        context: Number of neighbouring slices on either side that come as channels.
         batch_size: Slices in a batch, at least 1.
         multiple: The sides of a batch are divisible by this; 2 ** depth of the network.
-        pad_value: The normalised value around a slice, that of air.
-        augmentation: The random changes; None for none.
-        shuffle: Whether to put the slices into a random order, drawn from seed and epoch.
-        seed: Seed of the run, at least 0.
-        epoch: Number of the epoch, at least 0.
 
     Returns:
-        A data set of (picture, mask): (B, H, W, 1) float32 and (B, H, W) uint8, of known length.
+        The batches.
 
     Raises:
-        ValueError: A number is out of its range, there is no slice, or a slice lies outside the
-            arrays.
+        ValueError: A number is out of its range, or there is no slice.
     """
-    order = np.asarray(indices, dtype=np.int64)
-    _check_numbers(batch_size=batch_size, multiple=multiple, seed=seed, epoch=epoch)
-    _check_slices(images, masks, offsets, heights, widths, order)
-    if shuffle:
-        order = np.random.default_rng((seed, epoch)).permutation(order)
+    _check(rows, len(arrays.sizes), batch_size=batch_size, multiple=multiple)
+    table = arrays.neighbours(context)
+    sizes = -(-arrays.sizes[rows] // multiple) * multiple
+    positions = [
+        group[part]
+        for size in np.unique(sizes, axis=0)
+        for group in [np.flatnonzero((sizes == size).all(axis=1))]
+        for part in _consecutive(len(group), batch_size)
+    ]
 
-    def read(index: np.int64) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8], Any]:
-        height, width, start = int(heights[index]), int(widths[index]), int(offsets[index])
-        pixels = slice(start, start + height * width)
-        picture = np.asarray(images[pixels], dtype=np.float32).reshape(height, width)
-        # Taken here: a sum in TensorFlow may depend on the number of threads in its last digit.
-        statistics = np.array([picture.min(), picture.max(), picture.mean()], dtype=np.float32)
-        return picture, np.asarray(masks[pixels]).reshape(height, width), statistics
+    def read(position: int) -> Case:
+        row = int(rows[position])
+        mask = arrays.slice(row)[1]
+        channels = _channels(arrays, table[row])
+        return cut(channels, mask, whole(*mask.shape), arrays.settings.pad_value)
 
-    def load(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        # Without the promise of statelessness, op determinism would read slice after slice.
-        picture, mask, statistics = tf.numpy_function(
-            read, [index], (tf.float32, tf.uint8, tf.float32), stateful=False
-        )
-        picture.set_shape((None, None))
-        mask.set_shape((None, None))
-        statistics.set_shape((3,))
-        if augmentation is not None:
-            key = _slice_key(seed, epoch, index)
-            picture, mask = _augment(picture, mask, statistics, key, augmentation, pad_value)
-        return picture[..., None], mask
-
-    height, width = (_common_side(sides[order], multiple) for sides in (heights, widths))
-
-    def pad(picture: tf.Tensor, mask: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        below, right = (-tf.shape(mask)[axis] % multiple for axis in (0, 1))
-        picture = tf.pad(picture, [(0, below), (0, right), (0, 0)], constant_values=pad_value)
-        return (
-            tf.ensure_shape(picture, (height, width, 1)),
-            tf.ensure_shape(tf.pad(mask, [(0, below), (0, right)]), (height, width)),
-        )
-
-    return (
-        tf.data.Dataset.from_tensor_slices(order)
-        .map(
-            lambda index: pad(*load(index)),
-            num_parallel_calls=tf.data.AUTOTUNE,
-            deterministic=True,
-        )
-        .padded_batch(
-            batch_size,
-            padded_shapes=((height, width, 1), (height, width)),
-            padding_values=(np.float32(pad_value), np.uint8(0)),
-        )
-        .prefetch(tf.data.AUTOTUNE)
+    return Batches(
+        read=read,
+        positions=positions,
+        channels=table.shape[1],
+        sides=_common_sides(arrays.sizes[rows], multiple),
+        multiple=multiple,
+        pad_value=arrays.settings.pad_value,
     )
 
 
-def _check_numbers(**numbers: int) -> None:
-    """Check that sizes are at least 1, and seed and epoch at least 0."""
+@dataclass(frozen=True, eq=False)
+class Example:
+    """One training slice beside what training makes of it; of channels, the slice itself.
+
+    Attributes:
+        row: Of the arrays.
+        image: (H, W) float32, normalised, as it is.
+        mask: (H, W) uint8, as it is.
+        changed: Image and mask as in training, one pair a version.
+    """
+
+    row: int
+    image: NDArray[np.float32]
+    mask: NDArray[np.uint8]
+    changed: list[Case]
+
+
+def augmented_examples(
+    arrays: Arrays,
+    rows: NDArray[np.integer[Any]],
+    *,
+    sampling: Sampling,
+    augmentation: Augmentation | None,
+    versions: int,
+    seed: int,
+) -> list[Example]:
+    """Make what a contact sheet of augmented cases shows.
+
+    Patches are placed on the last class that the slice holds.
+
+    Args:
+        arrays: The prepared slices.
+        rows: (k,), the slices to show.
+        sampling: Whole slices or patches.
+        augmentation: How far cases are changed; None for not at all.
+        versions: Number of changed versions of each slice: those of epochs 0, 1, 2, …
+        seed: Seed of the run.
+
+    Returns:
+        An example for each row.
+    """
+    cases = TrainingCases(
+        arrays,
+        rows,
+        sampling=replace(sampling, foreground=0.0, cases_per_epoch=None),
+        augmentation=augmentation,
+        context=0,
+        batch_size=1,
+        multiple=1,
+        seed=seed,
+    )
+    masks = [np.array(arrays.slice(int(row))[1]) for row in rows]
+    classes = np.array([mask.max(initial=0) for mask in masks], np.int64)
+    plan = Plan(np.asarray(rows, np.int64), classes)
+    examples = []
+    for position, (row, mask) in enumerate(zip(rows, masks, strict=True)):
+        made = [cases.case(plan, epoch, position) for epoch in range(versions)]
+        image = arrays.slice(int(row))[0].astype(np.float32)
+        changed = [(picture[..., 0], truth) for picture, truth in made]
+        examples.append(Example(int(row), image, mask, changed))
+    return examples
+
+
+def _channels(arrays: Arrays, rows: NDArray[np.integer[Any]]) -> list[NDArray[np.floating[Any]]]:
+    """The images of these rows, (H, W) each, not read before use."""
+    return [arrays.slice(int(row))[0] for row in rows]
+
+
+def _consecutive(number: int, size: int) -> list[NDArray[np.int64]]:
+    """0 … number - 1 in parts of `size`; the last one may be smaller."""
+    return [np.arange(start, min(start + size, number)) for start in range(0, number, size)]
+
+
+def _common_sides(sizes: NDArray[np.integer[Any]], multiple: int) -> tuple[int | None, int | None]:
+    """The padded height and width where all slices share them (XLA is glad to know), else None."""
+    padded = [np.unique(-(-side // multiple) * multiple) for side in sizes.T]
+    height, width = (int(side[0]) if len(side) == 1 else None for side in padded)
+    return height, width
+
+
+def _check(rows: NDArray[np.integer[Any]], slices: int, **numbers: int) -> None:
+    """Check that sizes are at least 1 and the seed at least 0, and that the rows are there."""
     for name, value in numbers.items():
-        lowest = 0 if name in ("seed", "epoch") else 1
+        lowest = 0 if name == "seed" else 1
         if value < lowest:
             raise ValueError(f"{name} must be at least {lowest}, got {value}.")
-
-
-def _check_slices(
-    images: npt.NDArray[Any],
-    masks: npt.NDArray[Any],
-    offsets: npt.NDArray[Any],
-    heights: npt.NDArray[Any],
-    widths: npt.NDArray[Any],
-    indices: npt.NDArray[np.int64],
-) -> None:
-    """Check that every slice asked for lies inside the arrays."""
-    if images.ndim != 1 or images.shape != masks.shape:
+    if not len(rows):
+        raise ValueError("rows must name at least one slice, got none. Look at the split.")
+    if np.min(rows) < 0 or np.max(rows) >= slices:
         raise ValueError(
-            "images and masks must be one-dimensional and of one length, got shapes "
-            f"{images.shape} and {masks.shape}. Run `dvc repro prepare`."
+            f"rows must be from 0 to {slices - 1}, got {np.min(rows)} to {np.max(rows)}. The split "
+            "and the arrays are not of the same data: run `dvc repro prepare`."
         )
-    if not len(offsets) == len(heights) == len(widths):
-        raise ValueError(
-            "offsets, heights and widths must be of one length, got "
-            f"{len(offsets)}, {len(heights)} and {len(widths)}. Run `dvc repro prepare`."
-        )
-    if indices.size == 0:
-        raise ValueError("indices must name at least one slice, got none. Look at the split.")
-    if indices.min() < 0 or indices.max() >= len(offsets):
-        raise ValueError(
-            f"indices must be from 0 to {len(offsets) - 1}, got {indices.min()} to "
-            f"{indices.max()}. The split and the arrays are not of the same data."
-        )
-    ends = offsets[indices] + heights[indices] * widths[indices]
-    if ends.max() > len(images) or offsets[indices].min() < 0:
-        raise ValueError(
-            f"slices must lie within the {len(images)} pixels of the arrays, got one that ends "
-            f"at {ends.max()}. Run `dvc repro prepare`."
-        )
-
-
-def _common_side(sides: npt.NDArray[np.integer[Any]], multiple: int) -> int | None:
-    """Return the padded side if it is the same for all slices (XLA is glad to know), else None."""
-    padded = set(np.unique(-(-np.asarray(sides) // multiple) * multiple).tolist())
-    return padded.pop() if len(padded) == 1 else None
-
-
-def _slice_key(seed: int, epoch: int, index: tf.Tensor) -> tf.Tensor:
-    """Return the key, (2,) int64, of the random numbers of one slice in one epoch."""
-    return tf.random.fold_in(tf.constant([seed, epoch], tf.int64), index, alg="philox")
-
-
-def _augment(
-    picture: tf.Tensor,
-    mask: tf.Tensor,
-    statistics: tf.Tensor,
-    key: tf.Tensor,
-    augmentation: Augmentation,
-    pad_value: float,
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Change one slice at random.
-
-    The map comes first, so that air which it moves in is changed like the air of the slice.
-
-    Args:
-        picture: (H, W), float32.
-        mask: (H, W), uint8.
-        statistics: (3,), float32: minimum, maximum and mean of the picture.
-        key: (2,), int64: the same key changes in the same way.
-        augmentation: How far.
-        pad_value: Value of what is moved in from outside; the mask has background there.
-
-    Returns:
-        Picture and mask of the same shape.
-    """
-    numbers = tf.random.stateless_uniform((9,), key, alg="philox")  # in [0, 1)
-    transform = _inverse_map(tf.shape(picture), numbers, augmentation)
-    picture = _warp(picture, transform, "BILINEAR", pad_value)
-    mask = _warp(mask, transform, "NEAREST", 0.0)
-
-    signed = 2.0 * numbers - 1.0
-    low, high, mean = tf.unstack(statistics)
-    if augmentation.gamma:
-        low, high = tf.minimum(low, pad_value), tf.maximum(high, pad_value)
-        power = tf.exp(signed[_GAMMA] * math.log1p(augmentation.gamma))
-        unit = tf.clip_by_value(tf.math.divide_no_nan(picture - low, high - low), 0.0, 1.0)
-        picture = low + (high - low) * unit**power
-    if augmentation.contrast:
-        picture = mean + (1.0 + signed[_CONTRAST] * augmentation.contrast) * (picture - mean)
-    if augmentation.brightness:
-        picture += signed[_BRIGHTNESS] * augmentation.brightness
-    if augmentation.noise:
-        # A key of its own (fold 0), or the noise would repeat the numbers above.
-        noise_key = tf.random.fold_in(key, 0, alg="philox")
-        noise = tf.random.stateless_normal(tf.shape(picture), noise_key, alg="philox")
-        picture += augmentation.noise * noise
-    return picture, mask
-
-
-def _inverse_map(shape: tf.Tensor, numbers: tf.Tensor, augmentation: Augmentation) -> tf.Tensor:
-    """Draw the affine map, as the matrix that ImageProjectiveTransformV3 takes.
-
-    It says where each point (x, y) of the result comes from, with c the centre, t the shift, s
-    the factor of size and F the flips:
-
-        source = c + F R(-angle) (target - c - t) / s
-
-    Args:
-        shape: (2,), int32, height and width.
-        numbers: (9,), float32, uniform in [0, 1).
-        augmentation: How far.
-
-    Returns:
-        (8,), float32: a0, a1, a2, b0, b1, b2, 0, 0 with x' = a0 x + a1 y + a2 and
-        y' = b0 x + b1 y + b2.
-    """
-    signed = 2.0 * numbers - 1.0
-    height, width = tf.unstack(tf.cast(shape, tf.float32))
-    centre_x, centre_y = (width - 1.0) / 2.0, (height - 1.0) / 2.0
-    shift_x = signed[_SHIFT_X] * augmentation.translation * width
-    shift_y = signed[_SHIFT_Y] * augmentation.translation * height
-    angle = signed[_ANGLE] * math.radians(augmentation.rotation_degrees)
-    factor = 1.0 + signed[_SCALE] * augmentation.scale
-    cosine, sine = tf.cos(angle) / factor, tf.sin(angle) / factor
-    flip_x = tf.where(numbers[_FLIP_X] < augmentation.flip_horizontal, -1.0, 1.0)
-    flip_y = tf.where(numbers[_FLIP_Y] < augmentation.flip_vertical, -1.0, 1.0)
-
-    a0, a1 = flip_x * cosine, flip_x * sine
-    b0, b1 = -flip_y * sine, flip_y * cosine
-    a2 = centre_x - a0 * (centre_x + shift_x) - a1 * (centre_y + shift_y)
-    b2 = centre_y - b0 * (centre_x + shift_x) - b1 * (centre_y + shift_y)
-    return tf.stack([a0, a1, a2, b0, b1, b2, 0.0, 0.0])
-
-
-def _warp(pixels: tf.Tensor, transform: tf.Tensor, interpolation: str, fill: float) -> tf.Tensor:
-    """Apply an inverse map (8,) to (H, W) pixels of any dtype; points from outside are `fill`."""
-    return tf.raw_ops.ImageProjectiveTransformV3(
-        images=pixels[None, ..., None],
-        transforms=transform[None],
-        output_shape=tf.shape(pixels),
-        fill_value=fill,
-        interpolation=interpolation,
-        fill_mode="CONSTANT",
-    )[0, ..., 0]

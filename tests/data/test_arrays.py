@@ -89,6 +89,9 @@ def cases(subsets: list[str]) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "case_id": [f"c{n}" for n in range(len(subsets))],
+            "patient": [f"{n}" for n in range(len(subsets))],
+            "image_path": [f"{n}/1.png" for n in range(len(subsets))],
+            "slice": 0,
             "case_pseudonym": [f"P-{n}/000" for n in range(len(subsets))],
             "pseudonym": [f"P-{n}" for n in range(len(subsets))],
             "source": "",
@@ -133,6 +136,37 @@ def test_what_was_written_is_what_preprocess_gives(tmp_path: Path) -> None:
         np.testing.assert_array_equal(arrays.slice(row)[0], preprocess(image, found))
         assert arrays.slice(row)[1].all()
     assert arrays.rows("train").tolist() == [0, 1]
+
+
+def test_slices_of_a_scan_know_their_scan_and_their_place_in_it(tmp_path: Path) -> None:
+    table = cases(["train"] * 4).assign(
+        patient="a", image_path=["x/1.png", "x/10.png", "x/2.png", "y/1.png"]
+    )
+    write(tmp_path / "a", table, list(np.random.default_rng(0).uniform(0, 100, (4, 8, 8))))
+    arrays = open_arrays(tmp_path / "a")
+    assert arrays.index["volume"].tolist() == [0, 0, 0, 1]
+    assert arrays.index["position"].tolist() == [0, 2, 1, 0]
+    assert arrays.neighbours(1).tolist() == [[0, 0, 2], [2, 1, 1], [0, 2, 1], [3, 3, 3]]
+    assert [rows.tolist() for rows in arrays.scans(np.array([3, 1, 2]))] == [[2, 1], [3]]
+    stack = arrays.stack(0, 1)
+    assert stack.shape == (8, 8, 3)
+    for channel, row in enumerate((0, 0, 2)):
+        np.testing.assert_array_equal(stack[..., channel], arrays.slice(row)[0])
+
+
+def test_arrays_of_another_version_are_refused(tmp_path: Path) -> None:
+    write(tmp_path / "a", cases(["train"]), [np.eye(8)])
+    path = tmp_path / "a" / "index.csv"
+    pd.read_csv(path).drop(columns="volume").to_csv(path, index=False)
+    with pytest.raises(ValueError, match=r"lacks the columns \['volume'\].*dvc repro prepare"):
+        open_arrays(tmp_path / "a")
+
+
+def test_arrays_that_do_not_fit_together_are_refused(tmp_path: Path) -> None:
+    write(tmp_path / "a", cases(["train"]), [np.eye(8)])
+    np.save(tmp_path / "a" / "masks.npy", np.zeros(63, np.uint8))
+    with pytest.raises(ValueError, match=r"must hold the 64 pixels of .* got 64 and 63"):
+        open_arrays(tmp_path / "a")
 
 
 def test_missing_arrays_name_the_command(tmp_path: Path) -> None:

@@ -1,0 +1,105 @@
+"""Which slices lie on each other in a scan, and which are a slice's neighbours."""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def volumes_and_positions(cases: pd.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The scan of each slice and its place in it.
+
+    A file of several slices is a scan. Files of one slice are one scan where they lie in one
+    folder and are of one patient: in the order of `slice` where that tells them apart (DICOM
+    series; several in one folder are taken apart by the order of their names), else of their
+    names, with numbers in them compared as numbers (2.png before 10.png).
+
+    Args:
+        cases: The case table: patient, image_path and slice of each row.
+
+    Returns:
+        volume (N,) int64 from 0, numbered in the order of the table, and position (N,) int64 from
+        0 within the volume.
+    """
+    in_file = cases["image_path"].value_counts()
+    shared = {path for path, number in in_file.items() if number > 1}
+    folders: dict[tuple[str, ...], list[int]] = {}
+    paths, places = cases["image_path"].tolist(), cases["slice"].tolist()
+    for row, (patient, path) in enumerate(zip(cases["patient"], paths, strict=True)):
+        name = path if path in shared else str(PurePosixPath(path).parent)
+        folders.setdefault((patient, name), []).append(row)
+
+    volumes, positions = np.zeros(len(cases), np.int64), np.zeros(len(cases), np.int64)
+    stacks: list[list[int]] = []
+    for rows in folders.values():
+        rows.sort(key=lambda row: (_natural(paths[row]), places[row]))
+        stacks += _series(rows, places) if len({places[row] for row in rows}) > 1 else [rows]
+    for volume, rows in enumerate(sorted(stacks, key=min)):
+        volumes[rows] = volume
+        positions[rows] = np.arange(len(rows))
+    return volumes, positions
+
+
+def _natural(path: str) -> list[tuple[int, str]]:
+    """A key that sorts numbers in names as numbers."""
+    return [
+        (int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", path)
+    ]
+
+
+def _series(rows: list[int], places: list[int]) -> list[list[int]]:
+    """Rows sorted by name -> stacks sorted by place, no place twice in one of them."""
+    stacks: list[dict[int, int]] = []
+    for row in rows:
+        place = places[row]
+        free = next((stack for stack in stacks if place not in stack), None)
+        if free is None:
+            stacks.append(free := {})
+        free[place] = row
+    return [[stack[place] for place in sorted(stack)] for stack in stacks]
+
+
+def neighbours(
+    volumes: NDArray[np.integer[Any]],
+    positions: NDArray[np.integer[Any]],
+    sizes: NDArray[np.integer[Any]],
+    context: int,
+) -> NDArray[np.int64]:
+    """The slices that a network sees together with each slice.
+
+    At the ends of a scan, and beside a slice of another size, the last slice stands in for those
+    that are missing.
+
+    Args:
+        volumes: (N,), the scan of each slice.
+        positions: (N,), its place in the scan.
+        sizes: (N, 2), height and width.
+        context: Number of neighbours on either side, at least 0.
+
+    Returns:
+        (N, 2 * context + 1) int64 rows, from the slice before to the slice after; the slice
+        itself is in the middle.
+
+    Raises:
+        ValueError: `context` is negative.
+    """
+    if context < 0:
+        raise ValueError(f"context must be at least 0, got {context}. Mend train.context.")
+    order = np.lexsort((positions, volumes))
+    looks = np.column_stack([volumes, sizes])[order]
+    begins = np.ones(len(order), bool)
+    begins[1:] = (looks[1:] != looks[:-1]).any(axis=1)
+    starts = np.flatnonzero(begins)
+    ends = np.append(starts[1:], len(order))
+    run = np.cumsum(begins) - 1
+    places = np.arange(len(order))[:, None] + np.arange(-context, context + 1)
+    table = np.empty((len(order), 2 * context + 1), np.int64)
+    table[order] = order[np.clip(places, starts[run][:, None], ends[run][:, None] - 1)]
+    return table
