@@ -15,6 +15,16 @@ from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, mode
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+ARCHITECTURES = ("unet", "unetpp", "attention_unet")  # src.models has the builders; a test compares
+LOSS_PARAMETERS = {  # likewise: what src.models.losses takes beside class weights
+    "categorical_cross_entropy": (),
+    "dice": ("batch",),
+    "dice_cross_entropy": ("batch",),
+    "focal": ("gamma",),
+    "tversky": ("batch", "alpha", "beta"),
+    "focal_tversky": ("batch", "alpha", "beta", "gamma"),
+}
+
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 # YAML has lists where the code wants immutable tuples; only the container is converted.
@@ -166,6 +176,36 @@ class Model(_Group):
     dropout: Annotated[float, Field(ge=0, lt=1)]
     normalisation: Literal["batch", "instance", "none"]
     upsampling: Literal["transpose", "bilinear", "nearest"]
+    residual: bool
+    deep_supervision: bool
+
+
+class Loss(_Group):
+    """What training makes small."""
+
+    name: str
+    class_weights: Annotated[tuple[Annotated[float, Field(ge=0)], ...], Strict(False)] | None
+    parameters: dict[str, bool | float]
+
+    @model_validator(mode="after")
+    def _known(self) -> Loss:
+        if self.name not in LOSS_PARAMETERS:
+            raise ValueError(f"name must be one of {list(LOSS_PARAMETERS)}, got {self.name!r}")
+        known = LOSS_PARAMETERS[self.name]
+        for parameter in self.parameters:
+            if parameter not in known:
+                raise ValueError(
+                    f"parameters: {self.name} takes {list(known) or 'none'}, got {parameter!r}"
+                )
+        return self
+
+
+class Sampling(_Group):
+    """Which slices, or which patches of them, an epoch shows."""
+
+    patch_size: Size | None
+    foreground: Fraction
+    cases_per_epoch: Annotated[int, Field(ge=1)] | None
 
 
 class Augmentation(_Group):
@@ -174,11 +214,16 @@ class Augmentation(_Group):
     flip_horizontal: Fraction
     flip_vertical: Fraction
     rotation_degrees: Annotated[float, Field(ge=0, le=180)]
-    scale: Annotated[float, Field(ge=0, lt=1)]
+    scale: Annotated[float, Field(ge=0, le=0.9)]
+    shear_degrees: Annotated[float, Field(ge=0, le=45)]
     translation: Annotated[float, Field(ge=0, lt=1)]
-    brightness: Annotated[float, Field(ge=0)]
-    contrast: Annotated[float, Field(ge=0, lt=1)]
+    elastic: Annotated[float, Field(ge=0, le=0.1)]
+    probability: Fraction
+    blur: Annotated[float, Field(ge=0, le=10)]
+    low_resolution: Annotated[float, Field(ge=0, le=8)]
     gamma: Annotated[float, Field(ge=0, lt=1)]
+    contrast: Annotated[float, Field(ge=0, lt=1)]
+    brightness: Annotated[float, Field(ge=0)]
     noise: Annotated[float, Field(ge=0)]
 
 
@@ -188,25 +233,29 @@ class Train(_Group):
     architectures: Words
     seed: Annotated[int, Field(ge=0, lt=2**31)]
     epochs: Annotated[int, Field(ge=1)]
+    max_minutes: Positive | None
     batch_size: Annotated[int, Field(ge=1)]
-    loss: Literal["categorical_cross_entropy", "dice", "dice_cross_entropy"]
     optimizer: Literal["adam", "adamw"]
     learning_rate: Annotated[float, Field(gt=0, le=1)]
     weight_decay: Annotated[float, Field(ge=0, lt=1)]
     warmup_epochs: Annotated[int, Field(ge=0)]
     patience: Annotated[int, Field(ge=1)]
+    monitor: Literal["loss", "mean_iou"]
+    validation_cases: Annotated[int, Field(ge=1)] | None
     precision: Literal["auto", "float32", "mixed_bfloat16"]
     overlay_every: Annotated[int, Field(ge=1)]
+    context: Annotated[int, Field(ge=0, le=15)]
     model: Model
+    loss: Loss
+    sampling: Sampling
     augmentation: Augmentation
 
     @model_validator(mode="after")
     def _consistent(self) -> Train:
-        known = ("unet",)
-        unknown = [name for name in self.architectures if name not in known]
+        unknown = [name for name in self.architectures if name not in ARCHITECTURES]
         if unknown or not self.architectures:
             raise ValueError(
-                f"architectures must be among {list(known)}, got {list(self.architectures)}"
+                f"architectures must be among {list(ARCHITECTURES)}, got {list(self.architectures)}"
             )
         if len(set(self.architectures)) != len(self.architectures):
             raise ValueError(f"architectures names one twice: {list(self.architectures)}")
@@ -214,7 +263,21 @@ class Train(_Group):
             raise ValueError(
                 f"warmup_epochs ({self.warmup_epochs}) must be below epochs ({self.epochs})"
             )
+        step = 2**self.model.depth
+        if self.sampling.patch_size and any(side % step for side in self.sampling.patch_size):
+            raise ValueError(
+                f"sampling.patch_size must be divisible by {step} (model.depth "
+                f"{self.model.depth}), got {list(self.sampling.patch_size)}"
+            )
         return self
+
+
+class Inference(_Group):
+    """How a trained model segments; kept with the model."""
+
+    overlap: Annotated[float, Field(ge=0, lt=1)]
+    flips: bool
+    postprocessing: bool
 
 
 class Evaluate(_Group):
@@ -239,6 +302,7 @@ class Params(_Group):
     split: Split
     prepare: Prepare
     train: Train
+    inference: Inference
     evaluate: Evaluate
     compare: Compare
 
@@ -248,6 +312,24 @@ class Params(_Group):
             raise ValueError(
                 f"split.stratify_class must be one of {list(self.data.classes[1:])} (data.classes "
                 f"without the background), got {self.split.stratify_class!r}"
+            )
+        weights = self.train.loss.class_weights
+        if weights is not None and len(weights) != len(self.data.classes):
+            raise ValueError(
+                f"train.loss.class_weights must hold one number for each of the "
+                f"{len(self.data.classes)} classes {list(self.data.classes)}, got {list(weights)}"
+            )
+        if weights is not None and not any(weights):
+            raise ValueError("train.loss.class_weights must hold one number above 0")
+        patch = self.train.sampling.patch_size
+        if (
+            patch
+            and self.prepare.size_mode == "resize"
+            and any(side > whole for side, whole in zip(patch, self.prepare.size, strict=True))
+        ):
+            raise ValueError(
+                f"train.sampling.patch_size {list(patch)} must fit into prepare.size "
+                f"{list(self.prepare.size)}, or set prepare.size_mode: native"
             )
         step = 2**self.train.model.depth
         depth = self.train.model.depth

@@ -1,8 +1,8 @@
 """The training loop: epochs, early stopping, and a checkpoint from which a killed run goes on.
 
 A run that is killed and started again ends with the same weights as one that was not: the
-checkpoint holds the weights, the optimiser, the dropout seeds and the loop's own counters, and the
-order and augmentation of the slices depend on seed and epoch alone.
+checkpoint holds the weights, the optimiser and the loop's own counters, and the order and
+augmentation of the slices and the dropout of an epoch depend on seed and epoch alone.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import keras
 import numpy as np
 
 from src.files import whole_file
-from src.models.losses import LOSSES
+from src.models.blocks import reseed_dropout
 from src.models.metrics import ConfusionMatrix, scores
 
 
@@ -27,13 +27,14 @@ from src.models.metrics import ConfusionMatrix, scores
 class Optimisation:
     """How the weights are found; the fields are those of `train` in params.yaml."""
 
-    loss: str
     optimizer: str
     learning_rate: float
     weight_decay: float
     epochs: int
     warmup_epochs: int
     patience: int
+    monitor: str
+    max_minutes: float | None
 
 
 @dataclass
@@ -42,65 +43,71 @@ class Progress:
 
     Attributes:
         epoch: Number of epochs done.
-        best_epoch: The epoch (counted from 1) with the lowest validation loss; 0 before the first.
-        best_loss: That validation loss.
+        best_epoch: The epoch (counted from 1) with the best validation value; 0 before the first.
+        best_value: That value of what `Optimisation.monitor` names; None before the first.
+        seconds: That training took so far.
         history: A row per epoch: epoch, train/loss, validation/loss, … as plain floats.
         note: What the caller wants back when the run resumes, such as a run id.
     """
 
     epoch: int = 0
     best_epoch: int = 0
-    best_loss: float = math.inf
+    best_value: float | None = None
+    seconds: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
     note: dict[str, str] = field(default_factory=dict)
 
 
-def learning_rate_schedule(
-    plan: Optimisation, steps_per_epoch: int
-) -> keras.optimizers.schedules.LearningRateSchedule:
-    """Linear warm-up to `learning_rate`, then half a cosine down to zero at the last step."""
-    warmup = plan.warmup_epochs * steps_per_epoch
-    return keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=plan.learning_rate / max(warmup, 1) if warmup else plan.learning_rate,
-        decay_steps=max(plan.epochs * steps_per_epoch - warmup, 1),
-        warmup_target=plan.learning_rate if warmup else None,
-        warmup_steps=warmup,
-    )
+def learning_rate(plan: Optimisation, share: float) -> float:
+    """The learning rate when a share of the training is done.
+
+    It rises in a line over the warm-up epochs, then falls by half a cosine to zero at the end
+    (Loshchilov and Hutter 2017, arXiv:1608.03983, without restarts).
+
+    Args:
+        plan: How to train.
+        share: Of the steps, or of the minutes where they are limited, done; 0 to 1.
+
+    Returns:
+        The rate, from 0 to `plan.learning_rate`.
+    """
+    warmup = plan.warmup_epochs / plan.epochs
+    if share < warmup:
+        return plan.learning_rate * share / warmup
+    fallen = min((share - warmup) / (1 - warmup), 1.0)
+    return plan.learning_rate * 0.5 * (1 + math.cos(math.pi * fallen))
 
 
 def compile_for_training(
     model: keras.Model,
     plan: Optimisation,
+    loss: keras.losses.Loss,
     *,
     num_classes: int,
-    steps_per_epoch: int,
     jit_compile: bool | str,
 ) -> ConfusionMatrix:
     """Gives `model` its optimiser, loss and metric, and the optimiser its variables.
 
     Args:
-        model: (B, H, W, 1) -> (B, H, W, C) probabilities.
+        model: (B, H, W, channels) -> (B, H, W, C) probabilities.
         plan: How to train.
+        loss: Of (truth, prediction).
         num_classes: C.
-        steps_per_epoch: Batches an epoch, for the schedule.
         jit_compile: Passed on to Keras.
 
     Returns:
         The metric that counts pixels by true and predicted class over an epoch.
     """
-    schedule = learning_rate_schedule(plan, steps_per_epoch)
     optimizer = (
-        keras.optimizers.AdamW(schedule, weight_decay=plan.weight_decay)
+        keras.optimizers.AdamW(plan.learning_rate, weight_decay=plan.weight_decay)
         if plan.optimizer == "adamw"
-        else keras.optimizers.Adam(schedule)
+        else keras.optimizers.Adam(plan.learning_rate)
     )
     if plan.optimizer == "adamw":
         # Decay of a normalisation's scale and of biases would pull them to zero for nothing.
         optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     matrix = ConfusionMatrix(num_classes=num_classes, name="confusion")
-    model.compile(
-        optimizer=optimizer, loss=LOSSES[plan.loss], metrics=[matrix], jit_compile=jit_compile
-    )
+    model.compile(optimizer=optimizer, loss=loss, metrics=[matrix], jit_compile=jit_compile)
     optimizer.build(model.trainable_variables)
     return matrix
 
@@ -159,19 +166,54 @@ class Checkpoint:
 
 
 def _state_of(model: keras.Model) -> list[Any]:
-    # `weights` lacks the seeds of the dropout layers; `variables` has them.
-    seeds = [v for v in model.variables if not any(v is weight for weight in model.weights)]
-    return [*model.weights, *seeds, *model.optimizer.variables]
+    return [*model.weights, *model.optimizer.variables]
 
 
 def _as_array(variable: Any) -> np.ndarray:
     return np.asarray(keras.ops.convert_to_numpy(variable.value))
 
 
+class _Clock(keras.callbacks.Callback):  # type: ignore[misc]  # Keras is untyped
+    """Sets the learning rate of every step, and stops where the minutes are used up."""
+
+    def __init__(
+        self, plan: Optimisation, progress: Progress, steps: int, on_batch: Callable[[], None]
+    ) -> None:
+        super().__init__()
+        self._plan, self._progress, self._on_batch = plan, progress, on_batch
+        self._steps = steps
+        self._started = time.perf_counter() - progress.seconds
+
+    @property
+    def seconds(self) -> float:
+        """Since training began, without the time between a kill and its resumption."""
+        return time.perf_counter() - self._started
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the minutes are used up."""
+        limit = self._plan.max_minutes
+        return limit is not None and self.seconds >= 60 * limit
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        done = self._progress.epoch * self._steps + batch + 1
+        share = done / (self._plan.epochs * self._steps)
+        if self._plan.max_minutes is not None:
+            share = max(share, self.seconds / (60 * self._plan.max_minutes))
+        self.model.optimizer.learning_rate = learning_rate(self._plan, share)
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self._on_batch()
+        if self.is_over:
+            self.model.stop_training = True
+
+
 def fit(
     model: keras.Model,
     plan: Optimisation,
     *,
+    seed: int,
+    steps_per_epoch: int,
     training_batches: Callable[[int], Any],
     validation_batches: Callable[[], Any],
     class_names: Sequence[str],
@@ -181,11 +223,13 @@ def fit(
     on_batch: Callable[[], None] = lambda: None,
     on_epoch: Callable[[Progress], None] = lambda _: None,
 ) -> Progress:
-    """Trains until `plan.epochs` or until the validation loss has not fallen for `plan.patience`.
+    """Trains until the epochs or minutes are used up, or the validation value stops improving.
 
     Args:
         model: Compiled by `compile_for_training`, with the checkpoint already put in.
         plan: How to train.
+        seed: Of dropout, together with the number of the epoch.
+        steps_per_epoch: Batches an epoch.
         training_batches: Epoch number (from 0) -> its batches.
         validation_batches: The validation batches, not augmented, in one order.
         class_names: In the order of the class index.
@@ -201,34 +245,32 @@ def fit(
     Raises:
         ValueError: The loss is not finite.
     """
-    tick = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: on_batch())
-    while progress.epoch < plan.epochs:
+    clock = _Clock(plan, progress, steps_per_epoch, on_batch)
+    while progress.epoch < plan.epochs and not clock.is_over:
         if progress.epoch - progress.best_epoch >= plan.patience:
             break
         started = time.perf_counter()
         epoch = progress.epoch
+        reseed_dropout(model, seed=seed, epoch=epoch)
         fitted = model.fit(
             training_batches(epoch),
             initial_epoch=epoch,
             epochs=epoch + 1,
             verbose=0,
-            callbacks=[tick],
+            callbacks=[clock],
             shuffle=False,
         )
         row: dict[str, float] = {"train/loss": float(fitted.history["loss"][-1])}
-        row |= {
-            f"train/{k}": v for k, v in scores(_as_array(matrix.matrix), list(class_names)).items()
-        }
+        row |= _named_scores("train", matrix, class_names)
         trained = time.perf_counter()
         validation = model.evaluate(validation_batches(), verbose=0, return_dict=True)
         row["validation/loss"] = float(validation["loss"])
-        row |= {
-            f"validation/{k}": v
-            for k, v in scores(_as_array(matrix.matrix), list(class_names)).items()
-        }
-        row["learning_rate"] = float(keras.ops.convert_to_numpy(model.optimizer.learning_rate))
-        row["seconds/train"] = trained - started
-        row["seconds/validation"] = time.perf_counter() - trained
+        row |= _named_scores("validation", matrix, class_names)
+        row["train/learning_rate"] = float(
+            keras.ops.convert_to_numpy(model.optimizer.learning_rate)
+        )
+        row["train/seconds"] = trained - started
+        row["validation/seconds"] = time.perf_counter() - trained
         if not (math.isfinite(row["train/loss"]) and math.isfinite(row["validation/loss"])):
             raise ValueError(
                 f"the loss is not finite after epoch {epoch + 1} (train {row['train/loss']}, "
@@ -236,11 +278,28 @@ def fit(
                 f"({plan.learning_rate}), or set train.precision: float32."
             )
         progress.epoch += 1
+        progress.seconds = clock.seconds
         progress.history.append({"epoch": progress.epoch, **row})
-        if row["validation/loss"] < progress.best_loss:
-            progress.best_loss, progress.best_epoch = row["validation/loss"], progress.epoch
+        value = row[f"validation/{plan.monitor}"]
+        if _is_better(value, progress.best_value, plan.monitor):
+            progress.best_value, progress.best_epoch = value, progress.epoch
             checkpoint.save_best(model)
         on_epoch(progress)
         checkpoint.save(model, progress)
     checkpoint.load_best(model)
     return progress
+
+
+def _named_scores(
+    side: str, matrix: ConfusionMatrix, class_names: Sequence[str]
+) -> dict[str, float]:
+    """The scores of the epoch that the metric has just counted, under the names of MLflow."""
+    counts = _as_array(matrix.matrix)
+    return {f"{side}/{key}": value for key, value in scores(counts, list(class_names)).items()}
+
+
+def _is_better(value: float, best: float | None, monitor: str) -> bool:
+    # NaN (no foreground in truth and prediction) is better than nothing, never than a number.
+    if best is None or math.isnan(best):
+        return best is None or not math.isnan(value)
+    return value < best if monitor == "loss" else value > best

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +15,17 @@ from numpy.typing import NDArray
 from src import figures, terminal, tracking
 from src.config import Params, load_params, public_parameters
 from src.data.arrays import Arrays, open_arrays
+from src.data.augmentation import Augmentation
+from src.data.sampling import Sampling
 from src.files import md5_of, whole_file, whole_folder
+from src.inference import (
+    ModelCard,
+    Segmenter,
+    choose_postprocessing,
+    most_probable,
+    save_model,
+)
+from src.tiling import Tiling
 
 FIXED_CASES = 4
 
@@ -39,8 +50,8 @@ def train(
     """
     import keras
 
-    from src.inference import ModelCard, save_model
-    from src.models import build_model
+    from src.data.pipeline import TrainingCases, whole_slices
+    from src.models import build_loss, build_model, inference_model
     from src.models.precision import choose_jit_compile, choose_precision
     from src.training import Checkpoint, Optimisation, Progress, compile_for_training, fit
 
@@ -52,21 +63,37 @@ def train(
     _make_repeatable()
     model = build_model(
         architecture,
-        in_channels=1,
+        in_channels=2 * settings.context + 1,
         num_classes=len(arrays.classes),
         **settings.model.model_dump(),
     )
-    training, validation = arrays.rows("train"), arrays.rows("validation")
-    steps = -(-len(training) // settings.batch_size)
+    shared: dict[str, Any] = {
+        "context": settings.context,
+        "batch_size": settings.batch_size,
+        "multiple": 2**settings.model.depth,
+    }
+    cases = TrainingCases(
+        arrays,
+        arrays.rows("train"),
+        sampling=Sampling(**settings.sampling.model_dump()),
+        augmentation=Augmentation(**settings.augmentation.model_dump()),
+        seed=settings.seed,
+        **shared,
+    )
+    looked_at = spread(arrays.rows("validation"), settings.validation_cases)
+    validation = whole_slices(arrays, looked_at, **shared)
+    steps = cases.steps_per_epoch
     plan = Optimisation(
         **{name: getattr(settings, name) for name in Optimisation.__dataclass_fields__}
     )
-    matrix = compile_for_training(
-        model,
-        plan,
+    loss = build_loss(
+        settings.loss.name,
         num_classes=len(arrays.classes),
-        steps_per_epoch=steps,
-        jit_compile=choose_jit_compile(),
+        class_weights=settings.loss.class_weights,
+        **settings.loss.parameters,
+    )
+    matrix = compile_for_training(
+        model, plan, loss, num_classes=len(arrays.classes), jit_compile=choose_jit_compile()
     )
     split = root / "prepared" / "split.csv"
     public = public_parameters(params, architecture)
@@ -105,8 +132,15 @@ def train(
         progress.note["run_id"] = run.run_id
         _log_datasets(run, arrays, provenance["data_hash"])
         show = _OverlayLogger(
-            tracking.picture_run(run), model, arrays, fixed_cases(arrays), settings.overlay_every
+            tracking.picture_run(run),
+            inference_model(model),
+            arrays,
+            fixed_cases(arrays),
+            context=settings.context,
+            every=settings.overlay_every,
         )
+        if not progress.epoch:
+            show(0)
         with _Bar(settings.epochs, steps, progress.epoch) as bar:
 
             def on_epoch(now: Progress) -> None:
@@ -118,8 +152,10 @@ def train(
             progress = fit(
                 model,
                 plan,
-                training_batches=lambda epoch: _batches(params, arrays, training, epoch),
-                validation_batches=lambda: _batches(params, arrays, validation, None),
+                seed=settings.seed,
+                steps_per_epoch=steps,
+                training_batches=lambda epoch: cases.epoch(epoch).dataset(),
+                validation_batches=validation.dataset,
                 class_names=arrays.classes,
                 matrix=matrix,
                 checkpoint=checkpoint,
@@ -127,9 +163,18 @@ def train(
                 on_batch=bar.batch,
                 on_epoch=on_epoch,
             )
-        seconds = round(
-            sum(r["seconds/train"] + r["seconds/validation"] for r in progress.history), 1
-        )
+        model = inference_model(model)
+        card = _card(architecture, params, arrays, trainable, policy)
+        if params.inference.postprocessing:
+            segmenter = Segmenter(model, arrays.settings, card)
+            choice = choose_postprocessing(segmenter, arrays, arrays.rows("validation"))
+            card = replace(card, postprocessing=choice.postprocessing)
+        seconds = round(progress.seconds, 1)
+        best = {
+            f"best_validation_{settings.monitor}": float("nan")
+            if progress.best_value is None
+            else progress.best_value
+        }
         summary: dict[str, Any] = {
             "run_id": run.run_id,
             "architecture": architecture,
@@ -137,18 +182,10 @@ def train(
             "precision": policy,
             "epochs": progress.epoch,
             "best_epoch": progress.best_epoch,
-            "best_validation_loss": progress.best_loss,
+            **best,
             "seconds": seconds,
             **{key: provenance[key] for key in tracking.PROVENANCE},
         }
-        card = ModelCard(
-            architecture=architecture,
-            classes=arrays.classes,
-            depth=settings.model.depth,
-            spacing_mm=_median_spacing(arrays),
-            parameters=trainable,
-            precision=policy,
-        )
         folder = root / "models" / architecture
         with whole_folder(folder) as aside:
             save_model(aside, model, card, arrays.settings)
@@ -158,7 +195,7 @@ def train(
             run,
             {
                 "train_summary/best_epoch": progress.best_epoch,
-                "train_summary/best_validation_loss": progress.best_loss,
+                **{f"train_summary/{key}": value for key, value in best.items()},
                 "train_summary/seconds": seconds,
             },
         )
@@ -212,25 +249,28 @@ def _make_repeatable() -> None:
         tf.config.experimental.enable_op_determinism()
 
 
-def _batches(params: Params, arrays: Arrays, rows: NDArray[np.int64], epoch: int | None) -> Any:
-    """The batches of an epoch, shuffled and augmented; of None, in order and as they are."""
-    from src.data.pipeline import Augmentation, batches
+def spread(rows: NDArray[np.int64], number: int | None) -> NDArray[np.int64]:
+    """So many of the rows, evenly spaced; all for None."""
+    if number is None or number >= len(rows):
+        return rows
+    return rows[np.linspace(0, len(rows) - 1, number).round().astype(np.int64)]
 
-    training = epoch is not None
-    return batches(
-        arrays.images,
-        arrays.masks,
-        arrays.index["offset"].to_numpy(),
-        arrays.index["height"].to_numpy(),
-        arrays.index["width"].to_numpy(),
-        rows,
-        batch_size=params.train.batch_size,
-        multiple=2**params.train.model.depth,
-        pad_value=arrays.settings.pad_value,
-        augmentation=Augmentation(**params.train.augmentation.model_dump()) if training else None,
-        shuffle=training,
-        seed=params.train.seed,
-        epoch=epoch or 0,
+
+def _card(
+    architecture: str, params: Params, arrays: Arrays, trainable: int, policy: str
+) -> ModelCard:
+    patch = params.train.sampling.patch_size
+    rows = arrays.index[arrays.index["subset"] == "train"]
+    return ModelCard(
+        architecture=architecture,
+        classes=arrays.classes,
+        depth=params.train.model.depth,
+        spacing_mm=(float(rows["spacing_y_mm"].median()), float(rows["spacing_x_mm"].median())),
+        parameters=trainable,
+        precision=policy,
+        context=params.train.context,
+        tiling=Tiling(patch, params.inference.overlap) if patch else None,
+        flips=params.inference.flips,
     )
 
 
@@ -238,12 +278,21 @@ class _OverlayLogger:
     """Draws the fixed cases every few epochs, for the slider of the MLflow UI."""
 
     def __init__(
-        self, run: tracking.Run, model: Any, arrays: Arrays, rows: list[int], every: int
+        self,
+        run: tracking.Run,
+        model: Any,
+        arrays: Arrays,
+        rows: list[int],
+        *,
+        context: int,
+        every: int,
     ) -> None:
         self._run, self._model, self._arrays = run, model, arrays
         self._rows, self._every = rows, every
+        self._context = context
 
-    def __call__(self, epoch: int, *, last: bool) -> None:
+    def __call__(self, epoch: int, *, last: bool = False) -> None:
+        # Before the first epoch too: the slider starts there, and would show nothing.
         if not (last or epoch == 1 or epoch % self._every == 0):
             return
         for number, row in enumerate(self._rows, start=1):
@@ -261,8 +310,8 @@ class _OverlayLogger:
         image, truth = self._arrays.slice(row)
         entry = self._arrays.index.iloc[row]
         settings = self._arrays.settings
-        output = self._model(image[None, ..., None].astype(np.float32), training=False)
-        prediction = np.asarray(output)[0].argmax(axis=-1).astype(np.uint8)
+        batch = self._arrays.stack(row, self._context)[None].astype(np.float32)
+        prediction = most_probable(np.asarray(self._model(batch, training=False))[0])
         dice = overlap(count(truth, prediction, len(self._arrays.classes))).dice[-1]
         name = self._arrays.classes[-1]
         score = f"no {name}, none predicted" if np.isnan(dice) else f"{name} Dice {dice:.2f}"
@@ -331,16 +380,11 @@ def _description(architecture: str, arrays: Arrays, trainable: int, policy: str)
     )
 
 
-def _median_spacing(arrays: Arrays) -> tuple[float, float]:
-    rows = arrays.index[arrays.index["subset"] == "train"]
-    return float(rows["spacing_y_mm"].median()), float(rows["spacing_x_mm"].median())
-
-
 def _write_history(path: Path, history: list[dict[str, float]]) -> None:
     import csv
 
     # DVC's plots take a column name as it is; a slash in it is fine.
-    columns = [name for name in history[0] if not name.startswith("seconds/")]
+    columns = [name for name in history[0] if not name.endswith("/seconds")]
     with whole_file(path) as aside, aside.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, columns, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
@@ -360,8 +404,8 @@ def main(
     summary = train(root, params, architecture, arrays, checkpoints=root / "checkpoints")
     terminal.console.print(
         f"{architecture}: best epoch {summary['best_epoch']} of {summary['epochs']}, "
-        f"validation loss {summary['best_validation_loss']:.4f}, {summary['seconds']:.0f} s of "
-        f"training; model in models/{architecture}, curves and pictures in the MLflow UI (make ui)"
+        f"{summary['seconds']:.0f} s of training; model in models/{architecture}, curves and "
+        "pictures in the MLflow UI (make ui)"
     )
 
 

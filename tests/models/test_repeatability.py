@@ -1,0 +1,138 @@
+"""The same seed gives the same bits, which TensorFlow does not promise of itself (see `blocks`)."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from tensorflow.python.eager import context
+
+from src.models import ARCHITECTURES, LOSSES, blocks, build_loss, build_model
+from src.models.normalisation import NORMALISATIONS
+from tests.models.networks import EVERYTHING, SMALL, batch, compiled, trained
+
+ROOT = Path(__file__).parents[2]
+
+
+def consumers(model):
+    """How many layers read each tensor; being an output of the model counts as one."""
+    read = [id(output) for output in model.outputs]
+    for layer in model.layers:
+        for node in layer._inbound_nodes:
+            read += [id(tensor) for tensor in node.input_tensors]
+    return Counter(read)
+
+
+def sums_of_the_training_step(model, *data):
+    """How many tensors each addition of gradients takes, in the graph that TensorFlow runs.
+
+    Its optimiser merges a tree of additions into one operation, so that the graph that was built
+    says nothing.
+    """
+    context.enable_run_metadata()
+    try:
+        model.train_on_batch(*data)
+        graphs = context.export_run_metadata().function_graphs
+    finally:
+        context.disable_run_metadata()
+    optimised = [graph.post_optimization_graph for graph in graphs]
+    nodes = [node for graph in optimised for node in graph.node]
+    nodes += [n for graph in optimised for function in graph.library.function for n in function.node_def]
+    assert any("Conv2DBackprop" in node.op for node in nodes)  # it is the graph of a training
+    return [
+        sum(not name.startswith("^") for name in node.input)
+        for node in nodes
+        if node.op in ("AddN", "AccumulateNV2")
+    ]
+
+
+@pytest.mark.parametrize("normalisation", NORMALISATIONS)
+@pytest.mark.parametrize("options", [SMALL, EVERYTHING], ids=["plain", "everything"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_no_tensor_has_more_than_two_consumers(architecture, options, normalisation):
+    model = build_model(
+        architecture, **{**options, "depth": 3, "normalisation": normalisation}
+    )
+    assert max(consumers(model).values()) == 2
+
+
+@pytest.mark.parametrize(
+    ("architecture", "normalisation"),
+    [("unet", "none"), ("unetpp", "instance"), ("attention_unet", "batch")],
+)
+def test_a_training_step_never_adds_more_than_two_gradients_at_once(architecture, normalisation):
+    model = compiled(
+        architecture,
+        depth=3,
+        filters=2,
+        normalisation=normalisation,
+        residual=True,
+        deep_supervision=True,
+    )
+    assert max(sums_of_the_training_step(model, *batch())) == 2
+
+
+def test_the_training_step_of_a_tensor_with_three_readers_would(monkeypatch):
+    # Were it otherwise, the test above would see nothing.
+    monkeypatch.setattr(blocks, "branch", lambda tensor, copies, name: [tensor] * copies)
+    assert max(sums_of_the_training_step(compiled("unetpp", filters=2), *batch())) > 2
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_loss_never_adds_more_than_two_gradients_at_once(name):
+    image = keras.Input((None, None, 1))
+    logits = keras.layers.Conv2D(3, 1)(keras.layers.Conv2D(2, 1)(image))
+    model = keras.Model(image, keras.layers.Softmax()(logits))
+    loss = build_loss(name, num_classes=3, class_weights=(1, 2, 3))
+    model.compile("sgd", loss=loss, jit_compile=False)
+    assert max(sums_of_the_training_step(model, *batch()), default=0) <= 2
+
+
+@pytest.mark.parametrize(
+    ("normalisation", "precision"),
+    [("batch", "mixed_bfloat16"), ("batch", "float32"), ("instance", "float32")],
+)
+def test_the_same_seed_gives_the_same_weights(normalisation, precision):
+    keras.mixed_precision.set_dtype_policy(precision)
+    one, other = (
+        trained("unet", seed=1, steps=2, depth=1, normalisation=normalisation)[0].get_weights()
+        for _ in range(2)
+    )
+    for weight, same in zip(one, other, strict=True):
+        np.testing.assert_array_equal(weight, same)
+
+
+def test_another_seed_gives_other_weights():
+    one, other = (trained("unet", seed=seed, steps=0)[0].get_weights()[0] for seed in (1, 2))
+    assert not np.array_equal(one, other)
+
+
+def digests():
+    """Of the weights of every architecture, all options on, after some steps."""
+    keras.mixed_precision.set_dtype_policy("mixed_bfloat16")
+    for architecture in ARCHITECTURES:
+        model, _ = trained(architecture, steps=10, residual=True, deep_supervision=True)
+        content = b"".join(weight.tobytes() for weight in model.get_weights())
+        yield hashlib.sha256(content).hexdigest()
+
+
+def test_two_processes_train_every_architecture_to_the_same_bits():
+    program = "from tests.models.test_repeatability import digests; print(*digests())"
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", program],
+            cwd=ROOT,
+            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    one, other = (process.communicate()[0].split() for process in running)
+    assert len(set(one)) == len(ARCHITECTURES)
+    assert one == other
