@@ -18,14 +18,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 from numpy.typing import NDArray
-from rich.table import Table
 
 from src import figures, terminal, tracking
 from src.config import Params, load_params, public_parameters
 from src.data.masks import class_indices
 from src.data.readers import PictureScale, read_image_slice, read_mask_slice
 from src.evaluation.overlap import (
-    MEAN_FOREGROUND,
     QUANTITIES,
     Counts,
     Summary,
@@ -33,15 +31,15 @@ from src.evaluation.overlap import (
     overlap,
     summarise,
 )
-from src.files import whole_file, whole_folder
+from src.files import whole_folder
 from src.stages.prepare import cases_with_sides
+from src.stages.score_table import SUBSETS, print_scores
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from src.inference import Segmenter
 
-SUBSETS = ("validation", "test")
 CHUNK = 16  # slices read, predicted and counted together: memory does not grow with the data
 
 
@@ -268,20 +266,6 @@ def metrics_of(summary: Summary) -> dict[str, float]:
     }
 
 
-def headline_table(architecture: str, scores: dict[str, SubsetScores]) -> Table:
-    """Patient means with 95 % intervals, for the terminal."""
-    table = Table("", "patients", "class", "Dice", "IoU", "precision", "recall")
-    for subset, result in scores.items():
-        for name in [*list(result.summary.scores["dice"])[1:]]:
-            cells = []
-            for quantity in QUANTITIES:
-                interval = result.summary.scores[quantity][name].patients
-                cells.append(f"{interval.mean:.3f} ({interval.low:.3f} to {interval.high:.3f})")
-            number = result.summary.scores["dice"][name].patients.n
-            table.add_row(f"{architecture}, {subset}", str(number), name, *cells)
-    return table
-
-
 def main(
     architecture: Annotated[str, typer.Argument(help="one of train.architectures in params.yaml")],
 ) -> None:
@@ -303,29 +287,29 @@ def main(
         with terminal.progress(f"scoring the {subset} patients", len(side)) as tick:
             scores[subset] = evaluate(root / "data", side, segmenter, params, tick)
 
-    folder = root / "reports" / architecture / "evaluation"
+    folder = root / "reports" / "evaluation" / architecture
+    content = {
+        "trained": trained,
+        **{subset: result.summary.to_dict() for subset, result in scores.items()},
+        "seconds_per_slice": round(
+            sum(r.seconds for r in scores.values())
+            / max(1, sum(len(r.slices) for r in scores.values())),
+            4,
+        ),
+    }
     with whole_folder(folder) as aside:
         test_cases = cases[cases["subset"] == "test"]
         draw(root / "data", test_cases, scores["test"], segmenter, params, aside)
         for subset, result in scores.items():
             result.slices.to_csv(aside / f"{subset}_slices.csv", index=False)
             result.patients.to_csv(aside / f"{subset}_patients.csv", index=False)
-        content = {
-            "run_id": trained["run_id"],
-            **{subset: result.summary.to_dict() for subset, result in scores.items()},
-            "seconds_per_slice": round(
-                sum(r.seconds for r in scores.values())
-                / max(1, sum(len(r.slices) for r in scores.values())),
-                4,
-            ),
-        }
-        with whole_file(aside / "scores.json") as path:
-            path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        (aside / "scores.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     _log(root, params, architecture, trained["run_id"], scores, folder)
-    terminal.console.print(headline_table(architecture, scores))
+    for quantities in (QUANTITIES[:2], QUANTITIES[2:]):
+        print_scores({architecture: content}, quantities)
     terminal.console.print(
-        f"mean over patients with its 95 % interval; {MEAN_FOREGROUND} leaves the background out. "
-        f"Pictures and tables: reports/{architecture}/evaluation"
+        "means over n patients with their 95 % intervals; the mean of the classes leaves the "
+        f"background out. Pictures and tables: reports/evaluation/{architecture}"
     )
 
 

@@ -1,4 +1,4 @@
-"""Stage `train`: one network; writes models/ARCHITECTURE and reports/ARCHITECTURE/history.csv."""
+"""Stage `train`: one network; writes models/ARCHITECTURE and reports/curves/ARCHITECTURE."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from src import figures, terminal, tracking
 from src.config import Params, load_params, public_parameters
 from src.data.arrays import Arrays, open_arrays
-from src.files import md5_of, whole_file, whole_folder
+from src.files import md5_of, whole_folder
 
 FIXED_CASES = 4
 
@@ -22,7 +22,7 @@ FIXED_CASES = 4
 def train(
     root: Path, params: Params, architecture: str, arrays: Arrays, *, checkpoints: Path
 ) -> dict[str, Any]:
-    """Trains one network, logs it to MLflow and writes its model folder and history.
+    """Trains one network, logs it to MLflow and writes its model folder and curves.
 
     A run that was killed goes on from its last whole epoch, in the same MLflow run.
 
@@ -153,7 +153,7 @@ def train(
         with whole_folder(folder) as aside:
             save_model(aside, model, card, arrays.settings)
             (aside / "run.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-        _write_history(root / "reports" / architecture / "history.csv", progress.history)
+        write_curves(root / "reports" / "curves" / architecture, progress.history)
         tracking.log_metrics(
             run,
             {
@@ -336,15 +336,30 @@ def _median_spacing(arrays: Arrays) -> tuple[float, float]:
     return float(rows["spacing_y_mm"].median()), float(rows["spacing_x_mm"].median())
 
 
-def _write_history(path: Path, history: list[dict[str, float]]) -> None:
-    import csv
+def write_curves(folder: Path, history: list[dict[str, float]]) -> None:
+    """Writes a CSV file for each quantity: epoch, train, validation.
 
-    # DVC's plots take a column name as it is; a slash in it is fine.
-    columns = [name for name in history[0] if not name.startswith("seconds/")]
-    with whole_file(path) as aside, aside.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, columns, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(history)
+    One definition in dvc.yaml then draws them all, of however many architectures: `dvc plots` takes
+    a folder, but only files with the same columns in it.
+
+    Args:
+        folder: Such as reports/curves/unet; replaced when all files are written.
+        history: A row per epoch; `train/iou/lesion` and `validation/iou/lesion` become the columns
+            of iou_lesion.csv, what has no such partner is left out.
+    """
+    quantities = [
+        name.removeprefix("train/")
+        for name in history[0]
+        if name.startswith("train/") and f"validation/{name.removeprefix('train/')}" in history[0]
+    ]
+    with whole_folder(folder) as aside:
+        for quantity in quantities:
+            rows = [
+                f"{row['epoch']},{row[f'train/{quantity}']},{row[f'validation/{quantity}']}"
+                for row in history
+            ]
+            path = aside / f"{quantity.replace('/', '_')}.csv"
+            path.write_text("\n".join(["epoch,train,validation", *rows, ""]), encoding="utf-8")
 
 
 def main(
