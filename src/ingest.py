@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 from src import terminal
 from src.config import load_params
 from src.data.findings import count_of
-from src.files import whole_file, write_text
+from src.files import whole_file
 from src.stages.audit import audit, report
 
 DEMO = "demo"
@@ -30,6 +30,12 @@ def dvc(*arguments: str) -> None:
         raise ValueError(f"`dvc {' '.join(arguments)}` failed; its message stands above.")
 
 
+def dvc_agrees(*arguments: str) -> bool:
+    """Asks DVC something; whether it answers with success. Nothing reaches the terminal."""
+    command = [sys.executable, "-m", "dvc", *arguments]
+    return subprocess.run(command, check=False, capture_output=True).returncode == 0
+
+
 def refuse_to_lose(root: Path) -> None:
     """Raises where data/ holds something that DVC does not have, for it would be replaced."""
     if not (root / "data").exists():
@@ -39,10 +45,7 @@ def refuse_to_lose(root: Path) -> None:
             "data/ is there but not versioned (no data.dvc): bringing in other data would lose it. "
             "Run `dvc add data`, or move the folder away."
         )
-    status = subprocess.run(
-        [sys.executable, "-m", "dvc", "status", "--quiet", "data.dvc"], check=False
-    )
-    if status.returncode:
+    if not dvc_agrees("status", "--quiet", "data.dvc"):
         raise ValueError(
             "data/ differs from what data.dvc names: bringing in other data would lose the "
             "difference. Run `dvc add data` to keep it, or `dvc checkout data.dvc` to drop it."
@@ -59,12 +62,8 @@ def forget_the_demo(root: Path) -> None:
             del content["outs"][0]["remote"]
             with whole_file(path) as aside:
                 yaml.dump(content, aside)
-    settings = root / ".dvc" / "config"
-    text = settings.read_text(encoding="utf-8")
-    head, found, tail = text.partition(f"['remote \"{DEMO}\"']\n")
-    if found:
-        rest = tail.split("\n[", 1)
-        write_text(settings, head + (f"[{rest[1]}" if len(rest) == 2 else ""))
+    if dvc_agrees("config", "--project", f"remote.{DEMO}.url"):
+        dvc("remote", "remove", "--project", DEMO)
 
 
 def main(

@@ -1,8 +1,10 @@
+from inspect import signature
 from pathlib import Path
 
 import pytest
 
-from src.config import load_params, public_parameters
+from src import models
+from src.config import ARCHITECTURES, LOSS_PARAMETERS, load_params, public_parameters
 
 ROOT = Path(__file__).parent.parent
 
@@ -72,8 +74,45 @@ def test_a_size_that_the_depth_cannot_take_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_unknown_architecture_lists_the_known_ones(tmp_path: Path) -> None:
-    message = wrong(tmp_path, "architectures: [unet]", "architectures: [vnet]")
-    assert "must be among ['unet'], got ['vnet']" in message
+    message = wrong(tmp_path, "architectures: [unet, ", "architectures: [vnet, ")
+    assert "must be among ['unet', 'unetpp', 'attention_unet'], got ['vnet', " in message
+
+
+def test_an_unknown_loss_lists_the_known_ones(tmp_path: Path) -> None:
+    message = wrong(tmp_path, "name: dice_cross_entropy", "name: lovasz")
+    assert "train.loss: name must be one of ['categorical_cross_entropy', 'dice'" in message
+    assert "got 'lovasz'" in message
+
+
+def test_a_parameter_that_the_loss_does_not_take_is_refused(tmp_path: Path) -> None:
+    message = wrong(tmp_path, "parameters: {}", "parameters: {gamma: 2.0}")
+    assert "dice_cross_entropy takes ['batch'], got 'gamma'" in message
+
+
+@pytest.mark.parametrize("weights", ["[1, 2]", "[1, 2, 3, 4]"])
+def test_class_weights_of_the_wrong_length_are_refused(tmp_path: Path, weights: str) -> None:
+    message = wrong(tmp_path, "class_weights: null", f"class_weights: {weights}")
+    assert "train.loss.class_weights must hold one number for each of the 3 classes" in message
+
+
+def test_a_patch_larger_than_the_prepared_slice_is_refused(tmp_path: Path) -> None:
+    message = wrong(tmp_path, "patch_size: null", "patch_size: [256, 256]")
+    assert "train.sampling.patch_size [256, 256] must fit into prepare.size [128, 128]" in message
+
+
+def test_a_patch_that_the_depth_cannot_take_is_refused(tmp_path: Path) -> None:
+    message = wrong(tmp_path, "patch_size: null", "patch_size: [72, 72]")
+    assert "sampling.patch_size must be divisible by 16 (model.depth 4), got [72, 72]" in message
+
+
+def test_the_names_known_here_are_those_that_models_build() -> None:
+    assert list(ARCHITECTURES) == list(models.ARCHITECTURES)
+    signatures = {
+        name: list(signature(loss).parameters)[2:] for name, loss in models.LOSSES.items()
+    }
+    for parameters in signatures.values():
+        parameters.remove("class_weights")
+    assert {name: list(known) for name, known in LOSS_PARAMETERS.items()} == signatures
 
 
 def test_a_missing_file_names_the_way_back(tmp_path: Path) -> None:

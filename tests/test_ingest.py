@@ -8,6 +8,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from src.data.phantom import write_phantom
+from src.ingest import forget_the_demo
 
 ROOT = Path(__file__).parent.parent
 
@@ -82,3 +83,17 @@ def test_a_missing_folder_is_named(repository: Path) -> None:
     done = run(repository, "src.ingest", "nowhere")
     assert done.returncode == 1
     assert "nowhere: no such folder" in done.stderr
+
+
+def test_the_demo_is_forgotten_once_and_a_remote_of_ones_own_is_kept(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run(repository, "dvc", "remote", "add", "-d", "private", "/private").returncode == 0
+    monkeypatch.chdir(repository)
+    forget_the_demo(repository)
+    forget_the_demo(repository)  # bringing in data a second time finds no demo, and says nothing
+    assert capfd.readouterr() == ("", "")
+    settings = (repository / ".dvc" / "config").read_text(encoding="utf-8")
+    assert "demo" not in settings
+    assert "remote = private" in settings
+    assert "url = /private" in settings

@@ -1,6 +1,7 @@
 """The rules of the house that a reader cannot be asked to check by eye."""
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,8 @@ from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parent.parent
 STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
-PACKAGES = ("data", "models", "evaluation")
+PACKAGES = ("data", "models", "evaluation", "tracking", "figures")
+QUIET = ROOT / "src" / "__init__.py"  # how much TensorFlow says: no result depends on it
 
 
 def path_of(module: str) -> Path | None:
@@ -32,7 +34,7 @@ def imported(path: Path) -> set[Path]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         found |= {file for name in names if name.startswith("src") and (file := path_of(name))}
-    return {file for file in found if file.stat().st_size}
+    return {file for file in found if file.stat().st_size and file != QUIET}
 
 
 def reached(path: Path) -> set[Path]:
@@ -61,6 +63,12 @@ def test_every_module_that_a_stage_imports_is_among_its_deps(stage: str) -> None
     assert sorted(missing) == []
 
 
+def test_the_pipeline_names_no_architecture_so_that_any_list_of_them_runs() -> None:
+    assert "unet" not in (ROOT / "dvc.yaml").read_text(encoding="utf-8")
+    written = {str(Path(out).parent) for out in STAGES["evaluate"]["outs"]}
+    assert written <= set(STAGES["compare"]["deps"])
+
+
 @pytest.mark.parametrize("package", PACKAGES)
 def test_a_middle_package_imports_no_sibling_and_nothing_above_it(package: str) -> None:
     allowed = {ROOT / "src" / "files.py", ROOT / "src" / "terminal.py"}
@@ -82,14 +90,24 @@ def test_only_tracking_and_the_packaged_model_import_mlflow_and_only_figures_mat
             names += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
             for name in names:
                 if name.split(".")[0] in importers:
-                    importers[name.split(".")[0]].add(file.name)
-    assert importers["mlflow"] <= {"tracking.py", "packaged_model.py"}
-    assert importers["matplotlib"] == {"figures.py"}
+                    part = file.relative_to(ROOT / "src").parts[0]
+                    importers[name.split(".")[0]].add(part)
+    assert importers["mlflow"] == {"tracking", "packaged_model.py"}
+    assert importers["matplotlib"] == {"figures"}
 
 
 @pytest.mark.parametrize(
     "module",
-    ["src.stages.audit", "src.stages.split", "src.stages.train", "src.ingest", "src.ui"],
+    [
+        "src.stages.audit",
+        "src.stages.split",
+        "src.stages.train",
+        "src.stages.evaluate",
+        "src.stages.compare",
+        "src.data.phantom",
+        "src.ingest",
+        "src.ui",
+    ],
 )
 def test_help_starts_no_tensorflow_and_no_mlflow_and_has_an_example(module: str) -> None:
     code = (
@@ -106,6 +124,23 @@ def test_help_starts_no_tensorflow_and_no_mlflow_and_has_an_example(module: str)
     )
     assert "LOADED []" in done.stdout
     assert f"Example: python -m {module}" in done.stdout
+
+
+@pytest.mark.parametrize(("set_before", "found"), [({}, "2"), ({"TF_CPP_MIN_LOG_LEVEL": "0"}, "0")])
+def test_tensorflow_is_asked_to_be_quiet_unless_the_user_says_otherwise(
+    set_before: dict[str, str], found: str
+) -> None:
+    clean = {key: value for key, value in os.environ.items() if key != "TF_CPP_MIN_LOG_LEVEL"}
+    code = "import os, src; print(os.environ['TF_CPP_MIN_LOG_LEVEL'])"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=clean | set_before,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == found
 
 
 def test_the_demo_remote_holds_the_demo_data_and_nothing_else() -> None:

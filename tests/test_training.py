@@ -6,17 +6,25 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from src.models import build_model
-from src.training import Checkpoint, Optimisation, Progress, compile_for_training, fit
+from src.models import build_loss, build_model
+from src.training import (
+    Checkpoint,
+    Optimisation,
+    Progress,
+    compile_for_training,
+    fit,
+    learning_rate,
+)
 
 PLAN = Optimisation(
-    loss="dice_cross_entropy",
     optimizer="adamw",
     learning_rate=0.01,
     weight_decay=1e-4,
     epochs=4,
     warmup_epochs=1,
     patience=4,
+    monitor="loss",
+    max_minutes=None,
 )
 
 
@@ -49,11 +57,14 @@ def run(
         normalisation="batch",
         upsampling="transpose",
     )
-    matrix = compile_for_training(model, plan, num_classes=2, steps_per_epoch=3, jit_compile=False)
+    loss = build_loss("dice_cross_entropy", num_classes=2)
+    matrix = compile_for_training(model, plan, loss, num_classes=2, jit_compile=False)
     checkpoint = Checkpoint(folder, fingerprint)
     progress = fit(
         model,
         plan,
+        seed=7,
+        steps_per_epoch=3,
         training_batches=lambda epoch: tf.data.Dataset.from_tensor_slices(slices(epoch)).batch(2),
         validation_batches=lambda: tf.data.Dataset.from_tensor_slices(slices(99)).batch(2),
         class_names=("background", "lesion"),
@@ -116,3 +127,24 @@ def test_the_weights_of_the_best_epoch_are_kept(tmp_path: Path) -> None:
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="the loss is not finite after epoch"):
         run(tmp_path, plan=Optimisation(**{**vars(PLAN), "learning_rate": float("nan")}))
+
+
+def test_the_learning_rate_rises_over_the_warm_up_and_falls_to_zero() -> None:
+    shares = [0.125, 0.25, 0.625, 1.0]
+    rates = [learning_rate(PLAN, share) for share in shares]
+    assert rates == pytest.approx([0.005, 0.01, 0.005, 0.0])
+
+
+def test_training_stops_where_the_minutes_are_used_up(tmp_path: Path) -> None:
+    plan = Optimisation(
+        **{**vars(PLAN), "epochs": 100_000, "patience": 100_000, "max_minutes": 0.05}
+    )
+    _, progress = run(tmp_path, plan=plan)
+    assert 1 <= progress.epoch < 100_000
+    assert progress.history[-1]["train/learning_rate"] < 0.01
+
+
+def test_the_best_epoch_is_that_of_the_monitored_value(tmp_path: Path) -> None:
+    _, progress = run(tmp_path, plan=Optimisation(**{**vars(PLAN), "monitor": "mean_iou"}))
+    values = [row["validation/mean_iou"] for row in progress.history]
+    assert progress.best_epoch == int(np.argmax(values)) + 1

@@ -93,4 +93,4 @@ def inference_model(model: keras.Model) -> keras.Model:
     """
     if not isinstance(model, DeeplySupervised):
         return model
-    return keras.Model(model.inputs, model.outputs[0], name=model.name)
+    return keras.Model(model.inputs[0], model.outputs[0], name=model.name)

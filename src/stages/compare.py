@@ -9,31 +9,29 @@ import json
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
 from src import terminal, tracking
 from src.config import load_params
 from src.evaluation.overlap import MEAN_FOREGROUND, QUANTITIES
 from src.files import write_text
+from src.stages.score_table import SUBSETS, foreground, markdown_table, print_scores
 
 RULE = "patient-mean foreground Dice on validation"
 
 
 def read_results(root: Path, architectures: tuple[str, ...]) -> dict[str, dict[str, Any]]:
-    """Architecture -> its scores and what trained it.
+    """Architecture -> its scores and what trained it, from reports/evaluation.
 
     Raises:
         FileNotFoundError: A model was not evaluated yet; the message names the command.
     """
     results = {}
     for name in architectures:
-        path = root / "reports" / name / "evaluation" / "scores.json"
+        path = root / "reports" / "evaluation" / name / "scores.json"
         if not path.is_file():
             raise FileNotFoundError(
                 f"{path.relative_to(root)} is missing. Make it with `dvc repro evaluate@{name}`."
             )
-        trained = json.loads((root / "models" / name / "run.json").read_text(encoding="utf-8"))
-        results[name] = {**json.loads(path.read_text(encoding="utf-8")), "trained": trained}
+        results[name] = json.loads(path.read_text(encoding="utf-8"))
     return results
 
 
@@ -60,12 +58,11 @@ def headline(results: dict[str, dict[str, Any]], chosen: str) -> dict[str, Any]:
                         "low": result[subset][f"{quantity}_low"][label],
                         "high": result[subset][f"{quantity}_high"][label],
                     }
-                    for label in result[subset][quantity]
-                    if label != "background"
+                    for label in foreground(result[subset])
                 }
                 for quantity in QUANTITIES[:2]
             }
-            for subset in ("validation", "test")
+            for subset in SUBSETS
         }
     return content
 
@@ -110,33 +107,13 @@ def model_card(chosen: str, result: dict[str, Any]) -> str:
     lines = [
         f"**{chosen}**, {result['trained']['parameters']:,} parameters, chosen by {RULE}.",
         "",
-        "| side | class | patients | Dice (95 % interval) | IoU (95 % interval) |",
-        "|---|---|---|---|---|",
-    ]
-    for subset in ("validation", "test"):
-        side = result[subset]
-        for label in side["dice"]:
-            if label == "background":
-                continue
-            cells = [
-                f"{_number(side[q][label])} ({_number(side[f'{q}_low'][label])} to "
-                f"{_number(side[f'{q}_high'][label])})"
-                for q in QUANTITIES[:2]
-            ]
-            lines.append(
-                f"| {subset} | {label} | {side['num_scored'][label]} | {cells[0]} | {cells[1]} |"
-            )
-    lines += [
+        markdown_table(result),
         "",
         "Input: CT slices in Hounsfield units, (B, H, W). Output: class indices of the same size.",
         "Research use only; not a clinical device. It knows the scanners and patients of its "
         "training data alone.",
     ]
     return "\n".join(lines)
-
-
-def _number(value: float | None) -> str:
-    return "not scored" if value is None else f"{value:.3f}"
 
 
 def main() -> None:
@@ -148,23 +125,7 @@ def main() -> None:
     params = load_params(root / "params.yaml")
     results = read_results(root, params.train.architectures)
     chosen = choose(results)
-    table = Table("architecture", "side", "class", "Dice", "95 % interval", "IoU", "patients")
-    for name, result in results.items():
-        for subset in ("validation", "test"):
-            side = result[subset]
-            for label in side["dice"]:
-                if label != "background":
-                    low, high = side["dice_low"][label], side["dice_high"][label]
-                    table.add_row(
-                        name,
-                        subset,
-                        label,
-                        _number(side["dice"][label]),
-                        f"{_number(low)} to {_number(high)}",
-                        _number(side["iou"][label]),
-                        str(side["num_scored"][label]),
-                    )
-    terminal.console.print(table)
+    print_scores(results, QUANTITIES[:2])
     sentence = register(root, params.compare.registered_model, chosen, results[chosen])
     write_text(
         root / "reports" / "metrics.json", json.dumps(headline(results, chosen), indent=2) + "\n"

@@ -9,23 +9,21 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
 from numpy.typing import NDArray
-from rich.table import Table
 
 from src import figures, terminal, tracking
 from src.config import Params, load_params, public_parameters
 from src.data.masks import class_indices
 from src.data.readers import PictureScale, read_image_slice, read_mask_slice
+from src.data.stacks import volumes_and_positions
 from src.evaluation.overlap import (
-    MEAN_FOREGROUND,
     QUANTITIES,
     Counts,
     Summary,
@@ -33,16 +31,14 @@ from src.evaluation.overlap import (
     overlap,
     summarise,
 )
-from src.files import whole_file, whole_folder
+from src.files import whole_folder
 from src.stages.prepare import cases_with_sides
+from src.stages.score_table import SUBSETS, markdown_table, print_scores
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from src.inference import Segmenter
-
-SUBSETS = ("validation", "test")
-CHUNK = 16  # slices read, predicted and counted together: memory does not grow with the data
 
 
 @dataclass(frozen=True)
@@ -85,12 +81,13 @@ def evaluate(
 
     classes = segmenter.class_names
     started = time.perf_counter()
-    counts: list[Counts] = []
-    for chunk in _chunks(cases):
-        images, truths = _read(data, chunk, params)
-        for truth, prediction in zip(truths, segmenter.masks(images), strict=True):
-            counts.append(count(truth, prediction, len(classes)))
+    by_case: dict[str, Counts] = {}
+    for scan in scans_of(cases):
+        images, truths = _read(data, scan, params)
+        for row, truth, prediction in zip(scan, truths, segmenter.masks(images), strict=True):
+            by_case[row.case_id] = count(truth, prediction, len(classes))
             tick()
+    counts = [by_case[case] for case in cases["case_id"]]
     seconds = time.perf_counter() - started
     by_patient: dict[str, list[Counts]] = {}
     for pseudonym, counted in zip(cases["pseudonym"], counts, strict=True):
@@ -147,10 +144,11 @@ def _row(counted: Counts, classes: tuple[str, ...]) -> dict[str, float]:
     return row
 
 
-def _chunks(cases: pd.DataFrame) -> Iterator[list[Any]]:
-    rows = cases.itertuples()
-    while chunk := list(islice(rows, CHUNK)):
-        yield chunk
+def scans_of(cases: pd.DataFrame) -> list[list[Any]]:
+    """The rows of the case table scan by scan, each in the order of its slices."""
+    volumes, positions = volumes_and_positions(cases)
+    ordered = cases.assign(volume=volumes, position=positions).sort_values(["volume", "position"])
+    return [list(part.itertuples()) for _, part in ordered.groupby("volume")]
 
 
 def _read(
@@ -220,13 +218,17 @@ def draw(
         shown = []
         for pseudonym in pseudonyms:
             rows = cases[cases["pseudonym"] == pseudonym]
-            row = next(rows.loc[[rows[f"pixels_{name}"].idxmax()]].itertuples())
-            images, truths = _read(data, [row], params)
+            largest = rows.loc[rows[f"pixels_{name}"].idxmax(), "case_id"]
+            # The scan as a whole: neighbours and post-processing belong to the prediction.
+            scan = next(s for s in scans_of(rows) if largest in {row.case_id for row in s})
+            place = [row.case_id for row in scan].index(largest)
+            row = scan[place]
+            images, truths = _read(data, scan, params)
             shown.append(
                 figures.OverlayCase(
-                    image=images[0],
-                    truth=truths[0],
-                    prediction=segmenter.masks(images)[0],
+                    image=images[place],
+                    truth=truths[place],
+                    prediction=segmenter.masks(images)[place],
                     spacing_mm=(row.spacing_y_mm, row.spacing_x_mm),
                     name=row.case_pseudonym,
                     score=f"{name} Dice of the patient {values[pseudonym]:.2f}",
@@ -260,26 +262,17 @@ def draw(
 
 
 def metrics_of(summary: Summary) -> dict[str, float]:
-    """Names as people meet them in MLflow: `dice/lesion`, `dice_low/lesion`, …, `n/…` last."""
+    """The means over patients as people meet them in MLflow: `dice/lesion`, `iou/lesion`, ….
+
+    Their intervals stand in the description of the run, and all else in tables/scores.json: a chart
+    for each single number would bury the curves.
+    """
+    groups = summary.to_dict()
     return {
-        f"{group}/{name}": math.nan if value is None else float(value)
-        for group, by_class in summary.to_dict().items()
-        for name, value in by_class.items()
+        f"{quantity}/{name}": math.nan if value is None else float(value)
+        for quantity in QUANTITIES
+        for name, value in groups[quantity].items()
     }
-
-
-def headline_table(architecture: str, scores: dict[str, SubsetScores]) -> Table:
-    """Patient means with 95 % intervals, for the terminal."""
-    table = Table("", "patients", "class", "Dice", "IoU", "precision", "recall")
-    for subset, result in scores.items():
-        for name in [*list(result.summary.scores["dice"])[1:]]:
-            cells = []
-            for quantity in QUANTITIES:
-                interval = result.summary.scores[quantity][name].patients
-                cells.append(f"{interval.mean:.3f} ({interval.low:.3f} to {interval.high:.3f})")
-            number = result.summary.scores["dice"][name].patients.n
-            table.add_row(f"{architecture}, {subset}", str(number), name, *cells)
-    return table
 
 
 def main(
@@ -303,29 +296,29 @@ def main(
         with terminal.progress(f"scoring the {subset} patients", len(side)) as tick:
             scores[subset] = evaluate(root / "data", side, segmenter, params, tick)
 
-    folder = root / "reports" / architecture / "evaluation"
+    folder = root / "reports" / "evaluation" / architecture
+    content = {
+        "trained": trained,
+        **{subset: result.summary.to_dict() for subset, result in scores.items()},
+        "seconds_per_slice": round(
+            sum(r.seconds for r in scores.values())
+            / max(1, sum(len(r.slices) for r in scores.values())),
+            4,
+        ),
+    }
     with whole_folder(folder) as aside:
         test_cases = cases[cases["subset"] == "test"]
         draw(root / "data", test_cases, scores["test"], segmenter, params, aside)
         for subset, result in scores.items():
             result.slices.to_csv(aside / f"{subset}_slices.csv", index=False)
             result.patients.to_csv(aside / f"{subset}_patients.csv", index=False)
-        content = {
-            "run_id": trained["run_id"],
-            **{subset: result.summary.to_dict() for subset, result in scores.items()},
-            "seconds_per_slice": round(
-                sum(r.seconds for r in scores.values())
-                / max(1, sum(len(r.slices) for r in scores.values())),
-                4,
-            ),
-        }
-        with whole_file(aside / "scores.json") as path:
-            path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    _log(root, params, architecture, trained["run_id"], scores, folder)
-    terminal.console.print(headline_table(architecture, scores))
+        (aside / "scores.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    _log(root, params, architecture, content, scores, folder)
+    for quantities in (QUANTITIES[:2], QUANTITIES[2:]):
+        print_scores({architecture: content}, quantities)
     terminal.console.print(
-        f"mean over patients with its 95 % interval; {MEAN_FOREGROUND} leaves the background out. "
-        f"Pictures and tables: reports/{architecture}/evaluation"
+        "means over n patients with their 95 % intervals; the mean of the classes leaves the "
+        f"background out. Pictures and tables: reports/evaluation/{architecture}"
     )
 
 
@@ -333,7 +326,7 @@ def _log(
     root: Path,
     params: Params,
     architecture: str,
-    run_id: str,
+    content: dict[str, Any],
     scores: dict[str, SubsetScores],
     folder: Path,
 ) -> None:
@@ -345,13 +338,15 @@ def _log(
         tracking.run_name(architecture, public),
         parameters=public,
         tags=tracking.provenance(root, root / "prepared" / "split.csv"),
-        run_id=run_id,
+        description=f"{content['trained']['description']}\n\n{markdown_table(content)}",
+        run_id=content["trained"]["run_id"],
     ) as run:
         for subset, result in scores.items():
             numbers = metrics_of(result.summary)
             tracking.log_metrics(run, {f"{subset}/{key}": value for key, value in numbers.items()})
             tracking.log_table(run, result.patients, f"tables/{subset}_patients.json")
             tracking.log_table(run, result.slices, f"tables/{subset}_slices.json")
+        tracking.log_artifact(run, folder / "scores.json", "tables")
         for path in sorted(folder.glob("*.png")):
             tracking.log_artifact(run, path, "figures")
 

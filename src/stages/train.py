@@ -1,4 +1,4 @@
-"""Stage `train`: one network; writes models/ARCHITECTURE and reports/ARCHITECTURE/history.csv."""
+"""Stage `train`: one network; writes models/ARCHITECTURE and reports/curves/ARCHITECTURE."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from src.config import Params, load_params, public_parameters
 from src.data.arrays import Arrays, open_arrays
 from src.data.augmentation import Augmentation
 from src.data.sampling import Sampling
-from src.files import md5_of, whole_file, whole_folder
+from src.files import md5_of, whole_folder
 from src.inference import (
     ModelCard,
     Segmenter,
@@ -28,12 +28,14 @@ from src.inference import (
 from src.tiling import Tiling
 
 FIXED_CASES = 4
+SHEET_CASES = 4
+SHEET_VERSIONS = 5
 
 
 def train(
     root: Path, params: Params, architecture: str, arrays: Arrays, *, checkpoints: Path
 ) -> dict[str, Any]:
-    """Trains one network, logs it to MLflow and writes its model folder and history.
+    """Trains one network, logs it to MLflow and writes its model folder and curves.
 
     A run that was killed goes on from its last whole epoch, in the same MLflow run.
 
@@ -113,6 +115,7 @@ def train(
         terminal.console.print(f"going on after epoch {progress.epoch} of an unfinished run")
 
     trainable = sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
+    description = _description(architecture, arrays, trainable, policy)
     store = tracking.open_store(root)
     started = time.perf_counter()
     with tracking.start_run(
@@ -126,7 +129,7 @@ def train(
             "precision": policy,
             "parameters": str(trainable),
         },
-        description=_description(architecture, arrays, trainable, policy),
+        description=description,
         run_id=progress.note.get("run_id"),
     ) as run:
         progress.note["run_id"] = run.run_id
@@ -141,6 +144,7 @@ def train(
         )
         if not progress.epoch:
             show(0)
+            tracking.log_figure(run, _sheet(params, arrays), "figures/augmentation.png")
         with _Bar(settings.epochs, steps, progress.epoch) as bar:
 
             def on_epoch(now: Progress) -> None:
@@ -177,6 +181,7 @@ def train(
         }
         summary: dict[str, Any] = {
             "run_id": run.run_id,
+            "description": description,
             "architecture": architecture,
             "parameters": trainable,
             "precision": policy,
@@ -190,7 +195,7 @@ def train(
         with whole_folder(folder) as aside:
             save_model(aside, model, card, arrays.settings)
             (aside / "run.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-        _write_history(root / "reports" / architecture / "history.csv", progress.history)
+        write_curves(root / "reports" / "curves" / architecture, progress.history)
         tracking.log_metrics(
             run,
             {
@@ -271,6 +276,33 @@ def _card(
         context=params.train.context,
         tiling=Tiling(patch, params.inference.overlap) if patch else None,
         flips=params.inference.flips,
+    )
+
+
+def _sheet(params: Params, arrays: Arrays) -> Any:
+    """The contact sheet of a few training cases, those that hold most of the last class."""
+    from src.data.pipeline import augmented_examples
+
+    rows = arrays.rows("train")
+    last = len(arrays.classes) - 1
+    sizes = [np.count_nonzero(arrays.slice(int(row))[1] == last) for row in rows]
+    largest: dict[str, int] = {}  # a patient -> its row, so that the sheet shows several patients
+    for place in np.argsort(sizes, kind="stable")[::-1]:
+        largest.setdefault(arrays.index["pseudonym"].iloc[rows[place]], int(rows[place]))
+    examples = augmented_examples(
+        arrays,
+        np.array(list(largest.values())[:SHEET_CASES]),
+        sampling=Sampling(**params.train.sampling.model_dump()),
+        augmentation=Augmentation(**params.train.augmentation.model_dump()),
+        versions=SHEET_VERSIONS,
+        seed=params.train.seed,
+    )
+    settings = arrays.settings
+    ends = [(end - settings.mean) / settings.deviation for end in (0.0, 1.0)]
+    return figures.augmentation_sheet(
+        [[(e.image, e.mask), *e.changed] for e in examples],
+        num_classes=len(arrays.classes),
+        window=(ends[0], ends[1]),
     )
 
 
@@ -380,15 +412,33 @@ def _description(architecture: str, arrays: Arrays, trainable: int, policy: str)
     )
 
 
-def _write_history(path: Path, history: list[dict[str, float]]) -> None:
-    import csv
+def write_curves(folder: Path, history: list[dict[str, float]]) -> None:
+    """Writes a CSV file for each quantity: epoch, train, validation.
 
-    # DVC's plots take a column name as it is; a slash in it is fine.
-    columns = [name for name in history[0] if not name.endswith("/seconds")]
-    with whole_file(path) as aside, aside.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, columns, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(history)
+    One definition in dvc.yaml then draws them all, of however many architectures: `dvc plots` takes
+    a folder, but only files with the same columns in it.
+
+    Args:
+        folder: Such as reports/curves/unet; replaced when all files are written.
+        history: A row per epoch; `train/iou/lesion` and `validation/iou/lesion` become the columns
+            of iou_lesion.csv. What has no such partner is left out, and seconds, which differ
+            from run to run.
+    """
+    quantities = [
+        name.removeprefix("train/")
+        for name in history[0]
+        if name.startswith("train/")
+        and name != "train/seconds"
+        and f"validation/{name.removeprefix('train/')}" in history[0]
+    ]
+    with whole_folder(folder) as aside:
+        for quantity in quantities:
+            rows = [
+                f"{row['epoch']},{row[f'train/{quantity}']},{row[f'validation/{quantity}']}"
+                for row in history
+            ]
+            path = aside / f"{quantity.replace('/', '_')}.csv"
+            path.write_text("\n".join(["epoch,train,validation", *rows, ""]), encoding="utf-8")
 
 
 def main(

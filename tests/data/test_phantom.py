@@ -1,5 +1,6 @@
 """The demo data: shape, difficulty and repeatability of the synthetic patients."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from src.data.phantom import PhantomPatient, make_patient, write_phantom
 
 SEED = 2026
+DEMO = Path(__file__).parents[2] / "demo-remote" / "files" / "md5"
 
 
 @pytest.fixture(scope="module")
@@ -163,6 +165,15 @@ def test_files_hold_hu_plus_1024_and_the_classes(folder, patients):
         assert mask.dtype == np.uint8
         assert np.array_equal(image, hu + 1024)
         assert np.array_equal(mask, patients[1].mask[position])
+
+
+def test_the_pixels_are_those_of_the_demo_in_the_repository(folder):
+    # One patient of each scanner, as the demo remote has kept them since they were first drawn.
+    (table,) = DEMO.glob("*/*.dir")
+    kept = {entry["relpath"]: entry["md5"] for entry in json.loads(table.read_text())}
+    for path in folder.rglob("*.png"):
+        md5 = kept[path.relative_to(folder).as_posix()]
+        assert np.array_equal(read(path), read(DEMO / md5[:2] / md5[2:]))
 
 
 def test_the_whole_set_stays_under_six_megabytes(folder):

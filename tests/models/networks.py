@@ -65,9 +65,7 @@ def encoder_parameters(design, *, residual=False):
 def unet_parameters(design, *, residual=False, deep_supervision=False):
     batch_norm = design["normalisation"] == "batch"
     levels = channels(design)[:-1]
-    decoder = sum(
-        8 * f * f + f + block_parameters(2 * f, f, batch_norm=batch_norm) for f in levels
-    )
+    decoder = sum(8 * f * f + f + block_parameters(2 * f, f, batch_norm=batch_norm) for f in levels)
     heads = levels if deep_supervision else levels[:1]
     return (
         encoder_parameters(design, residual=residual)

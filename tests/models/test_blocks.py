@@ -21,9 +21,7 @@ def test_upsampling_doubles_the_size(upsampling):
 def residual_block(channels):
     """A block of two features without normalisation, whose two 3 x 3 convolutions give -1."""
     inputs = keras.Input((None, None, channels))
-    outputs = blocks.convolution_block(
-        inputs, 2, normalisation="none", residual=True, name="block"
-    )
+    outputs = blocks.convolution_block(inputs, 2, normalisation="none", residual=True, name="block")
     model = keras.Model(inputs, outputs)
     for name in ("block_conv1", "block_conv2"):
         kernel, bias = model.get_layer(name).get_weights()

@@ -68,5 +68,5 @@ def test_weights_of_another_architecture_are_refused():
 
 
 def test_weights_that_stop_too_early_are_refused():
-    with pytest.raises(ValueError, match="it has 56 arrays, 55 are kept. They"):
+    with pytest.raises(ValueError, match=r"it has 56 arrays, 55 are kept\. They"):
         check_weights(build_model("unet", **SMALL), shapes("unet")[:-1])

@@ -42,7 +42,9 @@ def sums_of_the_training_step(model, *data):
         context.disable_run_metadata()
     optimised = [graph.post_optimization_graph for graph in graphs]
     nodes = [node for graph in optimised for node in graph.node]
-    nodes += [n for graph in optimised for function in graph.library.function for n in function.node_def]
+    nodes += [
+        n for graph in optimised for function in graph.library.function for n in function.node_def
+    ]
     assert any("Conv2DBackprop" in node.op for node in nodes)  # it is the graph of a training
     return [
         sum(not name.startswith("^") for name in node.input)
@@ -55,9 +57,7 @@ def sums_of_the_training_step(model, *data):
 @pytest.mark.parametrize("options", [SMALL, EVERYTHING], ids=["plain", "everything"])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_no_tensor_has_more_than_two_consumers(architecture, options, normalisation):
-    model = build_model(
-        architecture, **{**options, "depth": 3, "normalisation": normalisation}
-    )
+    model = build_model(architecture, **{**options, "depth": 3, "normalisation": normalisation})
     assert max(consumers(model).values()) == 2
 
 
@@ -93,12 +93,8 @@ def test_a_loss_never_adds_more_than_two_gradients_at_once(name):
     assert max(sums_of_the_training_step(model, *batch()), default=0) <= 2
 
 
-@pytest.mark.parametrize(
-    ("normalisation", "precision"),
-    [("batch", "mixed_bfloat16"), ("batch", "float32"), ("instance", "float32")],
-)
-def test_the_same_seed_gives_the_same_weights(normalisation, precision):
-    keras.mixed_precision.set_dtype_policy(precision)
+@pytest.mark.parametrize("normalisation", ["batch", "instance"])
+def test_the_same_seed_gives_the_same_weights_in_float32(normalisation):
     one, other = (
         trained("unet", seed=1, steps=2, depth=1, normalisation=normalisation)[0].get_weights()
         for _ in range(2)
@@ -113,10 +109,11 @@ def test_another_seed_gives_other_weights():
 
 
 def digests():
-    """Of the weights of every architecture, all options on, after some steps."""
+    """Of the weights of every architecture, all options on, after some steps in bfloat16."""
     keras.mixed_precision.set_dtype_policy("mixed_bfloat16")
+    options = {"residual": True, "deep_supervision": True}
     for architecture in ARCHITECTURES:
-        model, _ = trained(architecture, steps=10, residual=True, deep_supervision=True)
+        model, _ = trained(architecture, filters=2, steps=10, **options)
         content = b"".join(weight.tobytes() for weight in model.get_weights())
         yield hashlib.sha256(content).hexdigest()
 

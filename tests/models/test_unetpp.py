@@ -9,7 +9,6 @@ from tests.models.networks import (
     block_parameters,
     channels,
     encoder_parameters,
-    trained,
 )
 
 
@@ -67,8 +66,3 @@ def test_each_further_head_sees_one_level_less():
     main, pruned = (output.numpy() for output in model(images))
     assert not np.array_equal(main, before[0])
     np.testing.assert_array_equal(pruned, before[1])
-
-
-def test_training_on_one_batch_halves_the_loss():
-    _, losses = trained("unetpp", steps=40)
-    assert losses[-1] < losses[0] / 2

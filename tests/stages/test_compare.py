@@ -1,11 +1,10 @@
+import json
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 
 from src.stages.compare import choose, headline, model_card, read_results
-from src.stages.evaluate import extremes
 
 
 def result(validation: float | None, test: float) -> dict[str, Any]:
@@ -38,7 +37,8 @@ def test_the_headline_leaves_the_background_out_and_keeps_intervals() -> None:
 
 def test_the_model_card_says_what_was_not_scored_and_that_it_is_for_research() -> None:
     card = model_card("unet", result(None, test=0.6))
-    assert "| validation | lesion | 5 | not scored (not scored to not scored)" in card
+    assert "| validation | lesion | 5 | not scored | not scored |" in card
+    assert "| test | lesion | 5 | 0.600 (0.600 to 0.600) |" in card
     assert "not a clinical device" in card
 
 
@@ -47,22 +47,9 @@ def test_a_missing_evaluation_names_the_command(tmp_path: Path) -> None:
         read_results(tmp_path, ("unet",))
 
 
-def patients(*scores: float) -> pd.DataFrame:
-    names = [f"P-{n}" for n in range(len(scores))]
-    return pd.DataFrame({"patient_pseudonym": names, "dice_lesion": scores})
-
-
-def test_best_median_and_worst_patients_are_different_patients() -> None:
-    table = patients(0.5, 0.1, 0.9, 0.3, 0.7)
-    assert extremes(table, "dice_lesion", 3) == {
-        "best": ["P-2"],
-        "median": ["P-0"],
-        "worst": ["P-1"],
-    }
-
-
-def test_patients_without_a_score_are_not_drawn_as_the_worst() -> None:
-    table = patients(float("nan"), 0.4, 0.6)
-    drawn = extremes(table, "dice_lesion", 1)
-    assert drawn["worst"] == ["P-1"]
-    assert all("P-0" not in names for names in drawn.values())
+def test_the_scores_of_every_architecture_are_read_from_below_one_folder(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        folder = tmp_path / "reports" / "evaluation" / name
+        folder.mkdir(parents=True)
+        (folder / "scores.json").write_text(json.dumps(result(0.7, test=0.6)))
+    assert read_results(tmp_path, ("one", "two"))["two"] == result(0.7, test=0.6)

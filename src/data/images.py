@@ -1,0 +1,83 @@
+"""What there is to segment: the images in a file or folder, told from masks by their names."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from src.data.findings import Finding, count_of
+from src.data.matching import Roles
+from src.data.scans import ScanFile, list_scans, scan_at, split_suffix
+
+
+@dataclass(frozen=True)
+class Images:
+    """The images of an INPUT.
+
+    Attributes:
+        root: The folder that their paths are relative to.
+        scans: The images, sorted by path.
+        stems: Of each, where its outputs go: relative to the output folder, without a suffix.
+        masks: Number of masks among them, which are left out.
+        findings: What is wrong with files or with the distances of slices.
+    """
+
+    root: Path
+    scans: list[ScanFile]
+    stems: list[str]
+    masks: int
+    findings: list[Finding]
+
+
+def find_images(source: Path, mask_words: Sequence[str]) -> Images:
+    """Finds the images in a file or below a folder.
+
+    Args:
+        source: A file, taken for an image whatever its name, or a folder.
+        mask_words: Words in a name that make a file a mask.
+
+    Returns:
+        The images.
+
+    Raises:
+        FileNotFoundError: Nothing is there.
+        ValueError: The format is not read, or there is no image.
+    """
+    if not source.exists():
+        raise FileNotFoundError(f"{source}: no such file or folder. Check the path.")
+    if source.is_file():
+        root, scan = scan_at(source)
+        return Images(root, [scan], _stems(root, [scan]), 0, [])
+    found, findings = list_scans(source)
+    roles = Roles((), mask_words)
+    scans: list[ScanFile] = []
+    masks = 0
+    for scan in found:
+        files = tuple(file for file in scan.files if not roles.is_mask(file))
+        if scan.kind == "dicom-seg" or not files:
+            masks += 1
+        else:  # images and masks may share a folder and a series number
+            masks += len(scan.files) - len(files)
+            scans.append(replace(scan, files=files))
+    if not scans and not any(finding.severity == "error" for finding in findings):
+        raise ValueError(
+            f"{source}: found {count_of(masks, 'mask')} and no image. Images are PNG, TIFF, JPEG, "
+            "BMP, DICOM, NIfTI, NRRD or MHA files; a word of data.mask_words (params.yaml) in the "
+            "name of a file or folder makes it a mask."
+        )
+    return Images(source, scans, _stems(source, scans), masks, findings)
+
+
+def _stems(root: Path, scans: Sequence[ScanFile]) -> list[str]:
+    """A name of its own for each scan: "a/b" for a/b.png, longer where a/b.tif stands beside it."""
+    names = [root.resolve().name if scan.path == "." else scan.path for scan in scans]
+    short = [split_suffix(name)[0] for name in names]
+    number = Counter(stem.casefold() for stem in short)
+    return [
+        stem if number[stem.casefold()] == 1
+        else f"{name}_{scan.series}" if len(scan.files) > 1
+        else name
+        for stem, name, scan in zip(short, names, scans, strict=True)
+    ]  # fmt: skip

@@ -1,0 +1,23 @@
+"""Every picture the project draws: overlays, learning curves and scores by patient.
+
+The only importer of matplotlib, and that inside the functions that draw: figures are objects of
+their own, never pyplot's, so nothing stays open after a long run and no display is needed.
+"""
+
+from src.figures.augmentation import augmentation_sheet
+from src.figures.charts import learning_curves, patient_scores
+from src.figures.overlays import PANELS, OverlayCase, overlay, overlay_picture, overlay_sheet
+from src.figures.style import COLOURS, save
+
+__all__ = [
+    "COLOURS",
+    "PANELS",
+    "OverlayCase",
+    "augmentation_sheet",
+    "learning_curves",
+    "overlay",
+    "overlay_picture",
+    "overlay_sheet",
+    "patient_scores",
+    "save",
+]

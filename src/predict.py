@@ -1,0 +1,364 @@
+"""`python -m src.predict INPUT --out FOLDER`: masks of new scans, by a registered model."""
+
+from __future__ import annotations
+
+import csv
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from src import terminal, tracking
+from src.config import load_params
+from src.data.dicom import read_header
+from src.data.findings import count_of
+from src.data.images import Images, find_images
+from src.data.pictures import PictureScale
+from src.data.readers import read_scan
+from src.data.scans import ScanFile
+from src.files import md5_of, whole_file
+from src.prediction import Image, Wanted, measures, segment, unlike_training, write
+
+if TYPE_CHECKING:
+    from src.inference import Segmenter
+
+DEFAULT_MODEL = "models:/ct-segmentation@champion"
+TABLE = "predictions.csv"
+_NO_SCALE = PictureScale(1.0, 0.0, (1.0, 1.0), 1.0)  # of an INPUT without pictures
+
+
+class MaskFormat(StrEnum):
+    """The formats of a mask."""
+
+    PNG = "png"
+    NIFTI = "nifti"
+    DICOM_SEG = "dicom-seg"
+
+
+def picture_scale(known: PictureScale | None, given: dict[str, Any]) -> PictureScale:
+    """What the values and pixels of pictures mean: as given, else as params.yaml says.
+
+    Args:
+        known: data.pictures of params.yaml; None where there is no such file.
+        given: The fields of `PictureScale`, None where an option was not used.
+
+    Raises:
+        ValueError: Neither says it, or a value is not positive.
+    """
+    values: dict[str, Any] = {
+        name: getattr(known, name, None) if value is None else value
+        for name, value in given.items()
+    }
+    missing = [f"--{name.replace('_', '-')}" for name, value in values.items() if value is None]
+    if missing:
+        raise ValueError(
+            "there are pictures (PNG, TIFF, JPEG or BMP), which do not say what their values and "
+            f"pixels mean. Give {', '.join(missing)}, or run where params.yaml has data.pictures."
+        )
+    scale = PictureScale(**values)
+    if not (scale.slope > 0 and min(scale.spacing_mm) > 0 and scale.thickness_mm > 0):
+        raise ValueError(
+            "--slope, --spacing-mm and --thickness-mm must be above 0, got "
+            f"{scale.slope:g}, {scale.spacing_mm[0]:g} x {scale.spacing_mm[1]:g} and "
+            f"{scale.thickness_mm:g}"
+        )
+    return scale
+
+
+# --- The model ------------------------------------------------------------------------------------
+
+
+def model_folder(address: str, root: Path) -> Path:
+    """The folder of a model: of the champion in the registry, or as it is given.
+
+    Args:
+        address: `models:/NAME@champion`, or a folder such as models/unet.
+        root: The repository, whose store holds the registry.
+
+    Raises:
+        ValueError: There is no store, no champion, or the address is of another form.
+    """
+    if not address.startswith("models:"):
+        return Path(address)
+    found = re.fullmatch(rf"models:/([^@/]+)@{tracking.CHAMPION}", address)
+    if not found:
+        raise ValueError(
+            f"--model {address}: expected models:/NAME@champion or a model folder such as "
+            "models/unet."
+        )
+    uri = tracking.store_uri(root)
+    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).is_file():
+        raise ValueError(
+            f"{uri}: there is no such store, so no model is registered. Run `dvc repro`, run this "
+            "command in the folder of the repository, or name a folder: --model models/unet."
+        )
+    try:
+        return tracking.champion_folder(tracking.open_store(root), found[1])
+    except LookupError as error:
+        raise ValueError(f"{error.args[0]}, or name a folder: --model models/unet.") from error
+
+
+# --- The predictions ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        written: Scans with a mask.
+        failed: Scans without one; each was named.
+        doubtful: Scans with a mask that are unlike the training data.
+    """
+
+    written: int
+    failed: int
+    doubtful: int
+
+
+def predict(
+    images: Images,
+    out: Path,
+    segmenter: Segmenter,
+    wanted: Wanted,
+    scale: PictureScale,
+    *,
+    version: str,
+    tick: Callable[[], None] = lambda: None,
+) -> Outcome:
+    """Segments scans one after the other, and writes their files and a row for each.
+
+    A scan that cannot be segmented is named in a warning, and the others go on.
+
+    Args:
+        images: From `find_images`.
+        out: The output folder; it gets the same tree, and predictions.csv.
+        segmenter: The model.
+        wanted: What is written of each.
+        scale: What pictures mean.
+        version: What tells this model from others.
+        tick: Called after every scan.
+
+    Returns:
+        Numbers of scans.
+
+    Raises:
+        OSError: The output cannot be written.
+    """
+    classes = segmenter.class_names[1:]
+    columns = ["path", "mask", "slices", "height", "width", "spacing_y_mm", "spacing_x_mm",
+               "thickness_mm"]  # fmt: skip
+    columns += [f"{quantity}_{name}" for quantity in ("area_mm2", "volume_ml") for name in classes]
+    columns += ["uncertainty", "unlike_training", "seconds", "model", "error"]
+    uneven = {
+        finding.paths[0]: finding.found
+        for finding in images.findings
+        if finding.kind == "slice-spacing"
+    }
+    written = failed = doubtful = 0
+    with whole_file(out / TABLE) as aside, aside.open("w", newline="", encoding="utf-8") as stream:
+        table = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
+        table.writeheader()
+        for scan, stem in zip(images.scans, images.stems, strict=True):
+            started = time.perf_counter()
+            row: dict[str, Any] = {"path": scan.path, "model": version}
+            try:
+                image = _read(images.root, scan, scale)
+                result = segment(segmenter, image.scan.array, wanted)
+                doubts = unlike_training(image, segmenter)
+                mask = write(out / stem, image, result, segmenter, wanted, version=version)
+                doubts += [uneven[scan.path]] if scan.path in uneven else []
+                doubtful += bool(doubts)
+                written += 1
+                thickness, y, x = image.scan.spacing_mm
+                row |= {
+                    "mask": mask.relative_to(out).as_posix(),
+                    **dict(zip(("slices", "height", "width"), result.mask.shape, strict=True)),
+                    "spacing_y_mm": round(y, 6),
+                    "spacing_x_mm": round(x, 6),
+                    "thickness_mm": round(thickness, 6),
+                    **measures(result.mask, segmenter.class_names, image.scan.spacing_mm),
+                    "unlike_training": "; ".join(doubts),
+                }
+                if result.mean_uncertainty is not None:
+                    row["uncertainty"] = round(result.mean_uncertainty, 6)
+            except ValueError as error:
+                failed += 1
+                row["error"] = str(error)
+                _warn(scan.path, str(error))
+            table.writerow(row | {"seconds": round(time.perf_counter() - started, 3)})
+            stream.flush()
+            tick()
+    return Outcome(written, failed, doubtful)
+
+
+def _read(root: Path, scan: ScanFile, scale: PictureScale) -> Image:
+    files = tuple(root / file for file in scan.files)
+    try:
+        loaded = read_scan(scan, scale, root=root)
+        modality = read_header(files[0], scan.files[0]).modality if scan.kind == "dicom" else ""
+    except OSError as error:  # of this scan alone; one in writing stops the run
+        raise ValueError(terminal.explain(error)) from error
+    return Image(loaded, scan.kind, files, modality)
+
+
+def _warn(path: str, problem: str) -> None:
+    terminal.warn(problem if problem.startswith(path) else f"{path}: {problem}")
+
+
+# --- The command ----------------------------------------------------------------------------------
+
+
+def main(
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="INPUT", help="an image, or a folder of images, nested as you like"),
+    ],
+    out: Annotated[Path, typer.Option(help="the folder for masks and predictions.csv")],
+    model: Annotated[
+        str, typer.Option(help="models:/NAME@champion, or a model folder such as models/unet")
+    ] = DEFAULT_MODEL,
+    format: Annotated[
+        MaskFormat | None,
+        typer.Option(
+            help="of masks; without it PNG for pictures, NIfTI for volumes, DICOM SEG for DICOM"
+        ),
+    ] = None,
+    overlay: Annotated[
+        bool, typer.Option("--overlay", help="also pictures with the outlines")
+    ] = False,
+    uncertainty: Annotated[
+        bool,
+        typer.Option("--uncertainty", help="also a map of the entropy, 0 to 1 (PNG: 0 to 65535)"),
+    ] = False,
+    probabilities: Annotated[
+        bool,
+        typer.Option("--probabilities", help="also a map for each class, 0 to 1 (PNG: 0 to 65535)"),
+    ] = False,
+    slope: Annotated[
+        float | None, typer.Option(help="of pictures: HU = slope * value + intercept")
+    ] = None,
+    intercept: Annotated[float | None, typer.Option(help="of pictures, in HU")] = None,
+    spacing_mm: Annotated[
+        tuple[float, float] | None, typer.Option(help="of pictures: height and width of a pixel")
+    ] = None,
+    thickness_mm: Annotated[float | None, typer.Option(help="of pictures: of a slice")] = None,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="slices that go through the network together")
+    ] = 8,
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite",
+            help="write into a folder that is not empty, over files of the same names",
+        ),
+    ] = False,
+) -> None:
+    """Segments scans: PNG, TIFF, JPEG, BMP, DICOM, NIfTI, NRRD or MHA, files or folders of them.
+
+    Each mask lies where its scan lies. Masks among the images are left out. What pictures mean is
+    taken from params.yaml (data.pictures) where an option does not say it. Not for clinical use.
+
+    Example: python -m src.predict path/to/scans --out predictions --overlay
+    """
+    root = Path.cwd()
+    params = load_params(root / "params.yaml") if (root / "params.yaml").exists() else None
+    images = find_images(source, params.data.mask_words if params else ())
+    if params is None and source.is_dir():
+        terminal.warn(
+            "no params.yaml here, so no data.mask_words: every file but DICOM SEG is an image"
+        )
+    wanted = Wanted(format.value if format else None, overlay, uncertainty, probabilities,
+                    batch_size)  # fmt: skip
+    _refuse_impossible(images, source, out, wanted, overwrite)
+    scale = _NO_SCALE
+    if any(scan.kind == "picture" for scan in images.scans):
+        known = PictureScale(**params.data.pictures.model_dump()) if params else None
+        scale = picture_scale(
+            known,
+            {"slope": slope, "intercept": intercept, "spacing_mm": spacing_mm,
+             "thickness_mm": thickness_mm},
+        )  # fmt: skip
+        terminal.console.print(
+            f"pictures: HU = {scale.slope:g} * value {scale.intercept:+g}, pixels of "
+            f"{scale.spacing_mm[0]:g} x {scale.spacing_mm[1]:g} mm, slices of "
+            f"{scale.thickness_mm:g} mm (options, else data.pictures of params.yaml)"
+        )
+    from src.inference import load_segmenter
+
+    folder = model_folder(model, root)
+    segmenter = load_segmenter(folder)
+    version = f"{segmenter.card.architecture} {md5_of(folder / 'model.keras')[:12]}"
+    terminal.console.print(f"model: {version} from {model}")
+    unread = [finding for finding in images.findings if finding.severity == "error"]
+    for finding in unread:
+        _warn(finding.paths[0], f"found {finding.found}. {finding.remedy}")
+    out.mkdir(parents=True, exist_ok=True)
+    (out / TABLE).unlink(missing_ok=True)  # it would speak of masks that are being replaced
+    with terminal.progress("segmenting", len(images.scans)) as tick:
+        done = predict(images, out, segmenter, wanted, scale, version=version, tick=tick)
+    _report(done, images, out, segmenter.class_names, unread=len(unread))
+
+
+def _refuse_impossible(
+    images: Images, source: Path, out: Path, wanted: Wanted, overwrite: bool
+) -> None:
+    """Raises, before anything is read or written, for what cannot be done or would lose files."""
+    here, there = source.resolve(), out.resolve()
+    if source.is_dir() and (here in (there, *there.parents) or there in here.parents):
+        raise ValueError(
+            f"--out {out}: masks must not be written among the images of {source}, or masks that "
+            "are there could be lost. Name a folder beside it."
+        )
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out {out}: this is a file. Name a folder.")
+    if out.is_dir() and any(out.iterdir()) and not overwrite:
+        raise ValueError(
+            f"--out {out}: the folder is not empty. Name another one, or add --overwrite to "
+            "replace files of the same names."
+        )
+    others = [scan.path for scan in images.scans if scan.kind != "dicom"]
+    if wanted.format == "dicom-seg" and others:
+        raise ValueError(
+            f"--format dicom-seg needs DICOM images, for it repeats their headers; got {others[0]}"
+            + (f" and {len(others) - 1} more" if len(others) > 1 else "")
+            + ". Leave --format out, or use png or nifti."
+        )
+
+
+def _report(
+    done: Outcome, images: Images, out: Path, class_names: Sequence[str], *, unread: int
+) -> None:
+    """Says what was done and where to look; leaves with exit code 1 where something failed."""
+    if images.masks:
+        terminal.console.print(f"{count_of(images.masks, 'mask')} among the images left out")
+    unknown = [finding.paths[0] for finding in images.findings if finding.kind == "unknown-file"]
+    if unknown:
+        terminal.warn(
+            f"{count_of(len(unknown), 'file')} of unknown formats passed over: "
+            f"{', '.join(unknown[:3])}{', …' if len(unknown) > 3 else ''}"
+        )
+    if done.doubtful:
+        terminal.warn(
+            f"{count_of(done.doubtful, 'scan')} unlike the training data: see the column "
+            f"unlike_training of {out / TABLE}"
+        )
+    values = ", ".join(f"{index} {name}" for index, name in enumerate(class_names))
+    terminal.console.print(
+        f"{count_of(done.written, 'scan')} segmented ({values})\nLook at {out / TABLE} and at the "
+        f"masks in {out}"
+    )
+    if done.failed or unread:
+        terminal.fail(
+            f"{count_of(done.failed + unread, 'file')} could not be segmented; the warnings above "
+            "name them"
+        )
+
+
+if __name__ == "__main__":
+    terminal.run(main)

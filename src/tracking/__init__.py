@@ -1,0 +1,92 @@
+"""The one door to MLflow: the store, the runs and what they hold, the registry.
+
+Everything a person reads in the MLflow UI passes through here, so names are made here as well:
+metrics `train/loss`, `validation/iou/lesion`; pictures `overlay/case 01`; runs `unet, 3f9c1e`.
+Callers pass pseudonyms; what would name a patient, a file or a place is refused or withheld.
+
+Importing this package imports no MLflow, which takes seconds: hashes and names are free.
+"""
+
+from src.tracking.origin import (
+    PROVENANCE,
+    UNKNOWN,
+    data_hash,
+    flatten,
+    git_state,
+    provenance,
+    run_name,
+    split_hash,
+)
+from src.tracking.registry import (
+    CHAMPION,
+    INFERENCE_PACKAGES,
+    SCORE_TAG,
+    RegisteredVersion,
+    champion,
+    champion_folder,
+    load_champion,
+    log_model,
+    model_of,
+    register_champion,
+    requirements,
+)
+from src.tracking.runs import (
+    PRIVATE_COLUMNS,
+    Run,
+    log_artifact,
+    log_dataset,
+    log_figure,
+    log_metrics,
+    log_picture,
+    log_table,
+    log_tags,
+    picture_run,
+    start_run,
+)
+from src.tracking.store import (
+    EXPERIMENT,
+    Store,
+    open_store,
+    repository,
+    serve_ui,
+    store_uri,
+)
+
+__all__ = [
+    "CHAMPION",
+    "EXPERIMENT",
+    "INFERENCE_PACKAGES",
+    "PRIVATE_COLUMNS",
+    "PROVENANCE",
+    "SCORE_TAG",
+    "UNKNOWN",
+    "RegisteredVersion",
+    "Run",
+    "Store",
+    "champion",
+    "champion_folder",
+    "data_hash",
+    "flatten",
+    "git_state",
+    "load_champion",
+    "log_artifact",
+    "log_dataset",
+    "log_figure",
+    "log_metrics",
+    "log_model",
+    "log_picture",
+    "log_table",
+    "log_tags",
+    "model_of",
+    "open_store",
+    "picture_run",
+    "provenance",
+    "register_champion",
+    "repository",
+    "requirements",
+    "run_name",
+    "serve_ui",
+    "split_hash",
+    "start_run",
+    "store_uri",
+]

@@ -1,0 +1,204 @@
+"""The store: one address, one database, opened by any number of processes; and its UI.
+
+MLflow takes seconds to import, so it is imported when a store is opened, never by importing this
+module.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import sys
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+EXPERIMENT = "CT segmentation"
+
+# Read by MLflow at import or at each call. A user's own setting wins (setdefault).
+_QUIET_AND_OFFLINE = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_DISABLE_AGENT_HINT": "true",
+    "MLFLOW_MODEL_CATALOG_URI": "",  # the server would fetch lists of language models
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_PRINT_MODEL_URLS_ON_CREATION": "false",
+    "MLFLOW_SKIP_PIP_REQUIREMENTS_CHECK": "true",  # it would ask a package index
+    "MLFLOW_UV_AUTO_DETECT": "false",  # the requirements are named here
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # worker processes for language-model judges
+    "GIT_PYTHON_REFRESH": "quiet",  # a machine without git is not an error
+}
+
+
+def quiet_mlflow() -> Any:
+    """Import MLflow, quiet and offline."""
+    for name, value in _QUIET_AND_OFFLINE.items():
+        os.environ.setdefault(name, value)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    # It warns where an environment has no pip; environments made by uv have none.
+    logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)
+    import mlflow
+
+    return mlflow
+
+
+def pyfunc() -> Any:
+    """MLflow's model format; its import hints at type hints of its own, to no purpose."""
+    quiet_mlflow()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*AnyType", UserWarning)
+        return importlib.import_module("mlflow.pyfunc")
+
+
+@dataclass(frozen=True)
+class Store:
+    """An open store.
+
+    Attributes:
+        root: The repository, never DVC's temporary copy of it.
+        uri: Address of the tracking store and the registry.
+        experiment_id: The experiment that runs are written to.
+    """
+
+    root: Path
+    uri: str
+    experiment_id: str
+
+    @property
+    def client(self) -> Any:
+        """An `MlflowClient` of this store."""
+        return quiet_mlflow().MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+
+    @property
+    def lock(self) -> FileLock:
+        """A lock between the processes of this machine that use the store."""
+        return _lock(self.root)
+
+
+def repository(root: Path) -> Path:
+    """The real repository behind a path, absolute.
+
+    `dvc exp run --temp` and `--queue` run the pipeline in a copy, `REPO/.dvc/tmp/exps/…`, that is
+    thrown away afterwards; `REPO` is what is meant.
+    """
+    parts = Path(root).resolve().parts
+    for index in range(len(parts)):
+        if parts[index : index + 3] == (".dvc", "tmp", "exps"):
+            return Path(*parts[:index])
+    return Path(*parts)
+
+
+def store_uri(root: Path) -> str:
+    """The address of the store, always absolute.
+
+    Args:
+        root: The repository, or DVC's temporary copy of it.
+
+    Returns:
+        `MLFLOW_TRACKING_URI` where set (a relative SQLite path is taken from the repository),
+        else `sqlite:///REPO/mlruns/mlflow.db`.
+
+    Raises:
+        ValueError: if `MLFLOW_TRACKING_URI` is a folder; MLflow no longer writes to one.
+    """
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlruns/mlflow.db"
+    if uri.startswith("sqlite:///"):
+        return f"sqlite:///{repository(root) / uri.removeprefix('sqlite:///')}"
+    if "://" not in uri or uri.startswith("file:"):
+        raise ValueError(
+            f"MLFLOW_TRACKING_URI must be a database or a server, got the folder {uri!r}. "
+            "Use sqlite:///mlruns/mlflow.db, postgresql://… or http://…, or unset it."
+        )
+    return uri
+
+
+def open_store(root: Path, experiment: str = EXPERIMENT) -> Store:
+    """Open the store; create the database and the experiment if they are not there.
+
+    A fresh database is made under a file lock in a file of another name and moved into place when
+    it is whole: several processes creating one at once break it, and so does one that is killed.
+
+    Args:
+        root: The repository, or DVC's temporary copy of it.
+        experiment: The name of the experiment.
+
+    Returns:
+        The store, also set as MLflow's own current store.
+
+    Raises:
+        ValueError: if `MLFLOW_TRACKING_URI` is a folder.
+    """
+    uri = store_uri(root)
+    root = repository(root)
+    mlflow = quiet_mlflow()
+    with _lock(root):
+        if uri.startswith("sqlite:///"):
+            _create_database(Path(uri.removeprefix("sqlite:///")))
+        environment = os.environ.get("MLFLOW_TRACKING_URI")
+        mlflow.set_tracking_uri(uri)
+        mlflow.set_registry_uri(uri)
+        # MLflow also writes the address into the environment, where the next call of store_uri,
+        # perhaps for another repository, would take it for the user's choice.
+        if environment is None:
+            os.environ.pop("MLFLOW_TRACKING_URI", None)
+        client = mlflow.MlflowClient()
+        found = client.get_experiment_by_name(experiment)
+        if found is None:
+            location = _artifacts(root, uri)
+            found = client.get_experiment(client.create_experiment(experiment, location))
+        if "mlflow.experimentKind" not in found.tags:
+            # Spares people the UI's question whether this is about language models.
+            kind = "custom_model_development"
+            client.set_experiment_tag(found.experiment_id, "mlflow.experimentKind", kind)
+    return Store(root, uri, found.experiment_id)
+
+
+def _lock(root: Path) -> FileLock:
+    folder = root / "mlruns"
+    folder.mkdir(parents=True, exist_ok=True)
+    return FileLock(folder / "store.lock", timeout=300)
+
+
+def _artifacts(root: Path, uri: str) -> str | None:
+    if uri.startswith(("http://", "https://")):
+        return None  # the server has a place of its own
+    if uri.startswith("sqlite:///"):
+        return (Path(uri.removeprefix("sqlite:///")).parent / "artifacts").as_uri()
+    return (root / "mlruns" / "artifacts").as_uri()
+
+
+def _create_database(path: Path) -> None:
+    if path.exists():
+        return
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(".unfinished")
+    unfinished.unlink(missing_ok=True)
+    store = SqlAlchemyStore(f"sqlite:///{unfinished}", (path.parent / "artifacts").as_uri())
+    # MLflow insists on a first experiment; under this name the UI opens with one, not two.
+    store.rename_experiment("0", EXPERIMENT)
+    store.engine.dispose()
+    unfinished.replace(path)
+
+
+def serve_ui(root: Path, port: int = 5000) -> None:
+    """Replace this process by the MLflow UI at http://127.0.0.1:PORT, seen by this machine only."""
+    store = open_store(root)
+    remote = store.uri.startswith(("http://", "https://"))
+    address = store.uri if remote else f"http://127.0.0.1:{port}"
+    runs = f"/#/experiments/{store.experiment_id}/runs?workflowType=machine_learning"
+    print(f"Open {address}{runs}", flush=True)  # noqa: T201  # the command's own words
+    if remote:
+        return
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store.uri]
+    command += ["--default-artifact-root", str(_artifacts(store.root, store.uri))]
+    command += ["--no-serve-artifacts", "--host", "127.0.0.1", "--port", str(port)]
+    os.environ.setdefault("PYTHONWARNINGS", "ignore")  # the server's, about its own libraries
+    os.execv(sys.executable, [*command, "--workers", "1"])

@@ -1,0 +1,425 @@
+import csv
+import shutil
+import subprocess
+import sys
+from math import log
+from pathlib import Path
+
+import cv2
+import highdicom as hd
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813
+
+from src import predict, terminal, tracking
+from src.data.arrays import Preprocessing
+from tests.data.conftest import organ, write_picture, write_series, write_volume
+from tests.tiny_models import expected_mask, save_threshold_model, save_unet
+
+ROOT = Path(__file__).parent.parent
+CONSTANT = Preprocessing(-100.0, 100.0, 0.5, 1.0, "native", (16, 16), 4)
+# Softmax of these logits: 1/4, 1/2, 1/4; every pixel is organ.
+LOGITS = (0.0, log(2), 0.0)
+TAGS = {"data_hash": "d" * 32, "split_hash": "5" * 32, "git_commit": "c" * 40, "git_dirty": "false"}
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    save_threshold_model(folder / "threshold")
+    save_unet(folder / "constant", CONSTANT, bias=LOGITS)
+    save_unet(folder / "untrained", CONSTANT)
+    return folder
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to work in, with params.yaml."""
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], models: Path):
+    """command(ARGUMENTS…, model=NAME) -> exit code, what was printed, what was warned of."""
+
+    def run(*arguments: object, model: str = "threshold") -> tuple[int, str, str]:
+        words = [*map(str, arguments), "--model", model if ":" in model else str(models / model)]
+        monkeypatch.setattr(sys, "argv", ["predict", *words])
+        with pytest.raises(SystemExit) as done:
+            terminal.run(predict.main)
+        printed = capsys.readouterr()
+        return int(done.value.code or 0), printed.out, printed.err
+
+    return run
+
+
+def hu(seed: int, depth: int = 1, size: tuple[int, int] = (12, 20)) -> np.ndarray:
+    """(D, H, W) int16 in HU, clear of the thresholds of the model."""
+    values = np.random.default_rng(seed).choice([-80, 20, 80], (depth, *size))
+    return values.astype(np.int16)
+
+
+def write_ct(path: Path, seed: int) -> Path:
+    """A picture of `hu`; params.yaml says HU = value - 1024, 2.5 x 2.5 x 5 mm."""
+    return write_picture(path, (hu(seed)[0] + 1024).astype(np.uint16))
+
+
+def rows(out: Path) -> list[dict[str, str]]:
+    with (out / "predictions.csv").open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def png(path: Path) -> np.ndarray:
+    picture = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    assert picture is not None, path
+    return picture
+
+
+def nifti(path: Path) -> np.ndarray:
+    return sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+
+
+# --- Masks ----------------------------------------------------------------------------------------
+
+
+def test_a_folder_of_every_kind_gets_the_same_tree_of_natural_formats(here: Path, command) -> None:
+    write_ct(here / "in" / "a" / "b" / "1.png", 1)
+    write_volume(here / "in" / "a" / "v.nrrd", hu(2, depth=3))
+    write_series(here / "in" / "c" / "series", hu(3, depth=2))
+    write_picture(here / "in" / "a" / "masks" / "1.png", organ()[0])
+    code, printed, warned = command("in", "--out", "out")
+    assert code == 0, warned
+    out = here / "out"
+    files = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
+    assert files == [
+        "a/b/1_mask.png", "a/v_mask.nii.gz", "c/series_mask.dcm", "predictions.csv",
+    ]  # fmt: skip
+    np.testing.assert_array_equal(png(out / "a/b/1_mask.png"), expected_mask(hu(1)[0]))
+    np.testing.assert_array_equal(nifti(out / "a/v_mask.nii.gz"), expected_mask(hu(2, depth=3)))
+    assert [row["path"] for row in rows(out)] == ["a/b/1.png", "a/v.nrrd", "c/series"]
+    assert [row["mask"] for row in rows(out)] == files[:3]
+    assert "1 mask among the images left out" in printed
+    assert "Look at out/predictions.csv" in printed
+
+
+def test_a_picture_keeps_its_size_where_the_network_sees_another(here: Path, command) -> None:
+    write_ct(here / "1.png", 1)  # 12 x 20 is padded to 12 x 20, 13 x 21 to 16 x 24
+    write_picture(here / "2.png", np.full((13, 21), 1000, np.uint16))
+    for name in ("1.png", "2.png"):
+        assert command(name, "--out", f"out {name}", model="constant")[0] == 0
+    assert png(here / "out 1.png" / "1_mask.png").shape == (12, 20)
+    assert png(here / "out 2.png" / "2_mask.png").shape == (13, 21)
+    assert (png(here / "out 2.png" / "2_mask.png") == 1).all()
+
+
+def test_a_dicom_series_gets_a_segmentation_that_names_it(here: Path, command) -> None:
+    sets = write_series(here / "ct", hu(3, depth=3))
+    assert command("ct", "--out", "out")[0] == 0
+    found = hd.seg.segread(here / "out" / "ct_mask.dcm")
+    assert found.ReferencedSeriesSequence[0].SeriesInstanceUID == sets[0].SeriesInstanceUID
+    labels = found.get_pixels_by_source_instance(
+        [data.SOPInstanceUID for data in sets], combine_segments=True,
+        assert_missing_frames_are_empty=True, ignore_spatial_locations=True,
+    )  # fmt: skip
+    np.testing.assert_array_equal(labels, expected_mask(hu(3, depth=3)))
+
+
+def test_slices_whose_file_names_are_out_of_order_get_the_masks_of_their_own(
+    here: Path, command
+) -> None:
+    sets = write_series(here / "ct", hu(3, depth=3), names=["c.dcm", "a.dcm", "b.dcm"])
+    assert command("ct", "--out", "out")[0] == 0
+    found = hd.seg.segread(here / "out" / "ct_mask.dcm")
+    for place, data in enumerate(sets):
+        labels = found.get_pixels_by_source_instance(
+            [data.SOPInstanceUID], combine_segments=True, ignore_spatial_locations=True
+        )
+        np.testing.assert_array_equal(labels[0], expected_mask(hu(3, depth=3)[place]))
+
+
+def test_another_format_is_written_on_demand(here: Path, command) -> None:
+    write_series(here / "in" / "ct", hu(3, depth=2))
+    write_ct(here / "in" / "1.png", 1)
+    assert command("in", "--out", "nifti", "--format", "nifti")[0] == 0
+    np.testing.assert_array_equal(nifti(here / "nifti/ct_mask.nii.gz"), expected_mask(hu(3, 2)))
+    placed = sitk.ReadImage(str(here / "nifti/ct_mask.nii.gz"))
+    assert placed.GetSpacing() == (0.75, 0.5, 2.5)
+    assert placed.GetOrigin() == (1.0, 2.0, 0.0)
+    assert sitk.ReadImage(str(here / "nifti/1_mask.nii.gz")).GetSpacing() == (2.5, 2.5, 5.0)
+    assert command("in", "--out", "png", "--format", "png")[0] == 0
+    np.testing.assert_array_equal(png(here / "png/ct_mask/001.png"), expected_mask(hu(3, 2)[1]))
+
+
+def test_maps_and_overlays_are_written_on_demand(here: Path, command) -> None:
+    write_ct(here / "in" / "1.png", 1)
+    write_volume(here / "in" / "v.mha", hu(2, depth=2))
+    flags = ("--overlay", "--uncertainty", "--probabilities")
+    assert command("in", "--out", "out", *flags, model="constant")[0] == 0
+    out = here / "out"
+    entropy = 1.5 * log(2) / log(3)  # of 1/4, 1/2, 1/4
+    assert nifti(out / "v_uncertainty.nii.gz") == pytest.approx(entropy, abs=1e-5)
+    assert png(out / "1_uncertainty.png") == pytest.approx(round(entropy * 65535), abs=1)
+    for name, share in (("background", 0.25), ("organ", 0.5), ("lesion", 0.25)):
+        assert nifti(out / f"v_probability_{name}.nii.gz") == pytest.approx(share, abs=1e-6)
+        assert png(out / f"1_probability_{name}.png") == pytest.approx(share * 65535, abs=1)
+    assert png(out / "1_overlay.png").shape[2] == 3
+    assert sorted(path.name for path in (out / "v_overlay").iterdir()) == ["000.png", "001.png"]
+
+
+# --- The table ------------------------------------------------------------------------------------
+
+
+def test_areas_volumes_and_uncertainty_are_those_of_the_mask(here: Path, command) -> None:
+    write_volume(here / "v.mha", hu(2, depth=3), spacing=(0.5, 0.75, 4.0))
+    assert command("v.mha", "--out", "out", model="constant")[0] == 0
+    (row,) = rows(here / "out")
+    # All 3 x 12 x 20 = 720 pixels are organ, 0.5 mm x 0.75 mm each: 270 mm2; times 4 mm: 1.08 ml.
+    assert (row["slices"], row["height"], row["width"]) == ("3", "12", "20")
+    assert (row["spacing_y_mm"], row["spacing_x_mm"], row["thickness_mm"]) == ("0.75", "0.5", "4.0")
+    assert float(row["area_mm2_organ"]) == pytest.approx(270)
+    assert float(row["volume_ml_organ"]) == pytest.approx(1.08)
+    assert float(row["area_mm2_lesion"]) == float(row["volume_ml_lesion"]) == 0
+    assert float(row["uncertainty"]) == pytest.approx(1.5 * log(2) / log(3), abs=1e-5)
+    assert row["unlike_training"] == row["error"] == ""
+    assert float(row["seconds"]) > 0
+    assert row["model"].startswith("unet ")
+
+
+def test_what_is_unlike_the_training_data_stands_in_the_table(here: Path, command) -> None:
+    write_volume(here / "in" / "far.mha", hu(2), spacing=(2.0, 0.75, 4.0))
+    write_volume(here / "in" / "near.mha", hu(2), spacing=(0.5, 0.75, 4.0))
+    code, _, warned = command("in", "--out", "out")
+    assert code == 0
+    far, near = rows(here / "out")
+    assert far["unlike_training"] == "pixels of 0.75 x 2 mm, 0.75 x 0.5 mm in training"
+    assert near["unlike_training"] == ""
+    assert "1 scan unlike the training data" in warned
+
+
+def test_uneven_slices_are_doubtful_for_their_volume_is(here: Path, command) -> None:
+    write_series(here / "ct", hu(3, depth=4), places=[0.0, 2.5, 7.5, 10.0])
+    assert command("ct", "--out", "out")[0] == 0
+    (row,) = rows(here / "out")
+    assert "distances of neighbouring slices from 2.5 to 5 mm" in row["unlike_training"]
+
+
+def test_pictures_are_read_as_params_yaml_says_and_the_options_come_first(
+    here: Path, command
+) -> None:
+    write_ct(here / "1.png", 1)
+    code, printed, _ = command("1.png", "--out", "a")
+    assert "HU = 1 * value -1024, pixels of 2.5 x 2.5 mm, slices of 5 mm" in printed
+    assert rows(here / "a")[0]["spacing_y_mm"] == "2.5"
+    options = ("--intercept", "-1104", "--spacing-mm", "0.75", "0.5", "--thickness-mm", "2")
+    code, printed, _ = command("1.png", "--out", "b", *options)
+    assert code == 0
+    assert "HU = 1 * value -1104, pixels of 0.75 x 0.5 mm, slices of 2 mm" in printed
+    np.testing.assert_array_equal(png(here / "b" / "1_mask.png"), expected_mask(hu(1)[0] - 80))
+    # 80 HU becomes 0 HU and the rest less: nothing is foreground.
+    assert float(rows(here / "b")[0]["area_mm2_organ"]) == 0
+    assert rows(here / "b")[0]["uncertainty"] == ""
+
+
+# --- The model ------------------------------------------------------------------------------------
+
+
+def test_preprocessing_comes_with_the_model_not_from_params_yaml(here: Path, command) -> None:
+    write_ct(here / "1.png", 1)
+    assert command("1.png", "--out", "a", "--probabilities", model="untrained")[0] == 0
+    text = (here / "params.yaml").read_text(encoding="utf-8")
+    changed = text.replace("level: 40, width: 400", "level: 900, width: 10")
+    changed = changed.replace("normalise: zscore", "normalise: unit")
+    changed = changed.replace("size: [128, 128]", "size: [64, 64]")
+    assert changed.count("\n") == text.count("\n")
+    assert len({text, changed}) == 2
+    (here / "params.yaml").write_text(changed, encoding="utf-8")
+    assert command("1.png", "--out", "b", "--probabilities", model="untrained")[0] == 0
+    for name in ("1_mask", "1_probability_organ"):
+        np.testing.assert_array_equal(png(here / f"a/{name}.png"), png(here / f"b/{name}.png"))
+
+
+def test_the_champion_of_the_registry_is_used(here: Path, command, models: Path) -> None:
+    store = tracking.open_store(here)
+    with tracking.start_run(store, "unet, 3f9c1e", parameters={"seed": 7}, tags=TAGS) as run:
+        address = tracking.log_model(run, models / "threshold")
+    tracking.register_champion(
+        store, run.run_id, address, name="liver", description="# Card", reason="the only one"
+    )
+    write_ct(here / "1.png", 1)
+    code, printed, _ = command("1.png", "--out", "out", model="models:/liver@champion")
+    assert code == 0
+    assert "from models:/liver@champion" in printed
+    np.testing.assert_array_equal(png(here / "out" / "1_mask.png"), expected_mask(hu(1)[0]))
+    code, _, warned = command("1.png", "--out", "other", model="models:/lung@champion")
+    assert code == 1
+    assert "no champion of 'lung'" in warned
+    assert "--model models/unet" in warned
+
+
+def test_without_a_store_none_is_made_and_the_remedy_is_said(here: Path, command) -> None:
+    write_ct(here / "1.png", 1)
+    code, _, warned = command("1.png", "--out", "out", model=predict.DEFAULT_MODEL)
+    assert code == 1
+    assert "no model is registered. Run `dvc repro`" in " ".join(warned.split())
+    assert not (here / "mlruns").exists()
+    assert not (here / "out").exists()
+
+
+def test_an_address_of_another_form_and_a_folder_without_a_model_are_errors(
+    here: Path, command
+) -> None:
+    write_ct(here / "1.png", 1)
+    _, _, warned = command("1.png", "--out", "out", model="models:/liver/3")
+    assert "models:/liver/3: expected models:/NAME@champion or a model folder" in warned
+    code, _, warned = command("1.png", "--out", "out", model="nothing")
+    assert code == 1
+    assert "no model there" in warned
+
+
+# --- What goes wrong ------------------------------------------------------------------------------
+
+
+def test_a_bad_scan_is_named_the_others_are_written_and_the_exit_code_is_one(
+    here: Path, command
+) -> None:
+    for name in ("1", "2", "3"):
+        write_ct(here / "in" / f"{name}.png", int(name))
+    broken = here / "in" / "2.png"
+    broken.write_bytes(broken.read_bytes()[:-30])
+    holes = hu(4, depth=2).astype(np.float32)
+    holes[1, 3, 3] = np.nan
+    write_volume(here / "in" / "holes.nii.gz", holes)
+    code, printed, warned = command("in", "--out", "out")
+    assert code == 1
+    lines = warned.splitlines()
+    assert [line for line in lines if "2.png: found a PNG without its end marker" in line]
+    assert [line for line in lines if "holes.nii.gz: found values that are not numbers" in line]
+    assert "2 files could not be segmented" in lines[-1]
+    assert "2 scans segmented" in printed
+    assert (here / "out" / "1_mask.png").is_file()
+    assert (here / "out" / "3_mask.png").is_file()
+    assert not list((here / "out").glob("2_*"))
+    table = {row["path"]: row for row in rows(here / "out")}
+    assert list(table) == ["1.png", "2.png", "3.png", "holes.nii.gz"]
+    assert "the file is cut off" in table["2.png"]["error"]
+    assert table["2.png"]["mask"] == table["2.png"]["area_mm2_organ"] == ""
+    assert table["3.png"]["error"] == ""
+
+
+def test_a_dicom_file_that_cannot_be_read_is_named_and_the_exit_code_is_one(
+    here: Path, command
+) -> None:
+    write_ct(here / "in" / "1.png", 1)
+    write_series(here / "in" / "ct", hu(3, depth=1))
+    file = here / "in" / "ct" / "00.dcm"
+    file.write_bytes(file.read_bytes()[:200])
+    code, _, warned = command("in", "--out", "out")
+    assert code == 1
+    assert "ct/00.dcm: found no complete DICOM header" in warned
+    assert "1 file could not be segmented" in warned
+    assert (here / "out" / "1_mask.png").is_file()
+
+
+def test_a_file_of_an_unknown_format_is_passed_over_aloud(here: Path, command) -> None:
+    write_ct(here / "in" / "1.png", 1)
+    (here / "in" / "movie.mp4").write_bytes(b"a" * 300)
+    code, _, warned = command("in", "--out", "out")
+    assert code == 0
+    assert "1 file of unknown formats passed over: movie.mp4" in warned
+
+
+def test_dicom_seg_for_what_is_no_dicom_is_one_message_before_any_work(here: Path, command) -> None:
+    write_ct(here / "in" / "1.png", 1)
+    write_volume(here / "in" / "v.mha", hu(2))
+    code, printed, warned = command("in", "--out", "out", "--format", "dicom-seg")
+    assert code == 1
+    assert "--format dicom-seg needs DICOM images" in warned
+    assert "got 1.png and 1 more. Leave --format out, or use png or nifti." in warned
+    assert printed == ""
+    assert not (here / "out").exists()
+
+
+def test_a_folder_that_is_not_empty_is_refused_unless_told_otherwise(here: Path, command) -> None:
+    write_ct(here / "1.png", 1)
+    (here / "out").mkdir()
+    (here / "out" / "mine.txt").write_text("kept", encoding="utf-8")
+    code, _, warned = command("1.png", "--out", "out")
+    assert code == 1
+    assert "--out out: the folder is not empty. Name another one, or add --overwrite" in warned
+    (here / "out" / "1_mask.png").write_bytes(b"old")
+    assert command("1.png", "--out", "out", "--overwrite")[0] == 0
+    np.testing.assert_array_equal(png(here / "out" / "1_mask.png"), expected_mask(hu(1)[0]))
+    assert (here / "out" / "mine.txt").read_text(encoding="utf-8") == "kept"
+
+
+@pytest.mark.parametrize("out", ["in", "in/masks", "."])
+def test_masks_are_not_written_among_the_images(here: Path, command, out: str) -> None:
+    write_ct(here / "in" / "1.png", 1)
+    code, _, warned = command("in", "--out", out, "--overwrite")
+    assert code == 1
+    assert "masks must not be written among the images of in" in warned
+    assert [path.name for path in (here / "in").iterdir()] == ["1.png"]
+
+
+def test_without_params_yaml_pictures_need_the_options(here: Path, command) -> None:
+    write_ct(here / "1.png", 1)
+    (here / "params.yaml").unlink()
+    code, _, warned = command("1.png", "--out", "a", "--slope", "1")
+    assert code == 1
+    assert "Give --intercept, --spacing-mm, --thickness-mm, or run where params.yaml" in warned
+    options = ("--slope", "1", "--intercept", "-1024", "--spacing-mm", "1", "1")
+    assert command("1.png", "--out", "b", *options, "--thickness-mm", "2")[0] == 0
+    code, _, warned = command("1.png", "--out", "c", *options, "--thickness-mm", "0")
+    assert code == 1
+    assert "--thickness-mm must be above 0" in warned
+
+
+def test_without_params_yaml_a_warning_says_that_masks_are_not_told_apart(
+    here: Path, command
+) -> None:
+    write_volume(here / "in" / "v.mha", hu(2))
+    (here / "params.yaml").unlink()
+    code, _, warned = command("in", "--out", "out")
+    assert code == 0
+    assert "no params.yaml here" in warned
+
+
+def test_an_interrupted_run_leaves_no_table(here: Path, models: Path) -> None:
+    from src.data.images import find_images
+    from src.data.pictures import PictureScale
+    from src.inference import load_segmenter
+    from src.prediction import Wanted
+
+    for name in ("1", "2", "3"):
+        write_ct(here / "in" / f"{name}.png", int(name))
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        predict.predict(
+            find_images(here / "in", ()), here / "out", load_segmenter(models / "threshold"),
+            Wanted(), PictureScale(1, -1024, (1, 1), 1), version="a", tick=interrupt,
+        )  # fmt: skip
+    assert [path.name for path in (here / "out").iterdir()] == ["1_mask.png"]
+
+
+def test_help_starts_no_tensorflow_and_no_mlflow_and_has_an_example() -> None:
+    code = (
+        "import runpy, sys\n"
+        "sys.argv = ['src.predict', '--help']\n"
+        "try:\n"
+        "    runpy.run_module('src.predict', run_name='__main__')\n"
+        "except SystemExit:\n"
+        "    pass\n"
+        "slow = {'tensorflow', 'keras', 'mlflow', 'pandas', 'SimpleITK', 'highdicom'}\n"
+        "print('LOADED', sorted(slow & set(sys.modules)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert "LOADED []" in done.stdout
+    assert "Example: python -m src.predict" in done.stdout

@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from src import tracking
+from tests.tracking.conftest import REPOSITORY, finished_run, python
+
+# --- The address ----------------------------------------------------------------------------------
+
+
+def test_the_address_is_the_absolute_one_of_the_repository(tmp_path: Path) -> None:
+    assert tracking.store_uri(tmp_path) == f"sqlite:///{tmp_path}/mlruns/mlflow.db"
+
+
+@pytest.mark.parametrize("copy", ["tmpab12", "standalone/tmpab12"])
+def test_the_temporary_copy_of_an_experiment_has_the_address_of_the_repository(
+    tmp_path: Path, copy: str
+) -> None:
+    inside = tmp_path / ".dvc" / "tmp" / "exps" / copy
+    inside.mkdir(parents=True)
+    assert tracking.store_uri(inside) == tracking.store_uri(tmp_path)
+
+
+def test_a_temporary_experiment_of_dvc_sees_the_address_of_the_repository(tmp_path: Path) -> None:
+    stage = """\
+    import pathlib
+    from src.tracking import store_uri
+    pathlib.Path("uri.txt").write_text(store_uri(pathlib.Path.cwd()))
+    """
+    (tmp_path / "stage.py").write_text(textwrap.dedent(stage))
+    (tmp_path / "dvc.yaml").write_text(
+        f"stages: {{one: {{cmd: '{sys.executable} stage.py', deps: [stage.py], "
+        "outs: [{uri.txt: {cache: false}}]}}\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "DVC_NO_ANALYTICS": "1"}
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    for command in (
+        ["git", "init", "-q"],
+        [sys.executable, "-m", "dvc", "init", "-q"],
+        ["git", "add", "."],
+        ["git", *identity, "commit", "-q", "-m", "a"],
+        [sys.executable, "-m", "dvc", "exp", "run", "-q", "--temp", "--name", "trial"],
+    ):
+        subprocess.run(command, cwd=tmp_path, check=True, env=environment, capture_output=True)
+    shown = subprocess.run(
+        ["git", "show", "refs/exps/" + _experiment(tmp_path) + ":uri.txt"],
+        cwd=tmp_path, check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    assert shown.stdout == f"sqlite:///{tmp_path}/mlruns/mlflow.db"
+
+
+def _experiment(repository: Path) -> str:
+    command = ["git", "for-each-ref", "--format=%(refname)", "refs/exps"]
+    names = subprocess.run(command, cwd=repository, check=True, capture_output=True, text=True)
+    found = [name for name in names.stdout.split() if name.endswith("/trial")]
+    return found[0].removeprefix("refs/exps/")
+
+
+def test_an_address_of_the_user_comes_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://localhost:5000")
+    assert tracking.store_uri(tmp_path) == "http://localhost:5000"
+
+
+def test_a_relative_address_of_the_user_is_taken_from_the_repository(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///runs/a.db")
+    assert tracking.store_uri(tmp_path) == f"sqlite:///{tmp_path}/runs/a.db"
+
+
+@pytest.mark.parametrize("uri", ["mlruns", "file:///tmp/mlruns"])
+def test_a_folder_as_address_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(ValueError, match=f"database or a server, got the folder '{uri}'"):
+        tracking.store_uri(tmp_path)
+
+
+# --- Opening --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def eight_processes(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """A repository whose store eight processes opened at once, and what they said."""
+    # MLflow is imported before the fork, so that all eight reach the database together.
+    code = """
+    import multiprocessing, pathlib, sys
+    from src import tracking
+    from src.tracking.store import quiet_mlflow
+
+    def work(number):
+        barrier.wait()
+        store = tracking.open_store(pathlib.Path(sys.argv[1]))
+        with tracking.start_run(store, str(number), parameters={}, tags={}) as run:
+            tracking.log_metrics(run, {"train/loss": number})
+            tracking.log_artifact(run, pathlib.Path(sys.argv[2]), "files")
+        return store.uri
+
+    quiet_mlflow()
+    context = multiprocessing.get_context("fork")
+    barrier = context.Barrier(8)
+    with context.Pool(8) as pool:
+        assert len(set(pool.map(work, range(8), chunksize=1))) == 1
+    """
+    repository = tmp_path_factory.mktemp("eight")
+    return repository, python(code, repository, __file__, env={"MLFLOW_TRACKING_URI": ""})
+
+
+def test_eight_processes_open_a_fresh_store_at_once(
+    eight_processes: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    repository, done = eight_processes
+    assert done.returncode == 0, done.stderr
+    store = tracking.open_store(repository)
+    runs = store.client.search_runs([store.experiment_id])
+    assert sorted(run.data.metrics["train/loss"] for run in runs) == list(range(8))
+
+
+def test_creating_a_store_and_writing_runs_says_nothing_in_the_terminal(
+    eight_processes: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    _, done = eight_processes
+    assert (done.stdout, done.stderr) == ("", "")
+
+
+def test_a_process_killed_while_it_makes_the_database_does_no_harm(tmp_path: Path) -> None:
+    code = "import pathlib, sys; from src import tracking; tracking.open_store(pathlib.Path('.'))"
+    unfinished = tmp_path / "mlruns" / "mlflow.unfinished"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    )
+    while not (unfinished.exists() and unfinished.stat().st_size) and process.poll() is None:
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "mlruns" / "mlflow.db").exists()
+    store = tracking.open_store(tmp_path)
+    assert finished_run(store)
+
+
+def test_a_fresh_store_has_one_experiment_beside_the_database(store: tracking.Store) -> None:
+    experiments = store.client.search_experiments()
+    assert [experiment.name for experiment in experiments] == ["CT segmentation"]
+    location = (store.root / "mlruns" / "artifacts" / "0").as_uri()
+    assert experiments[0].artifact_location == location
+
+
+def test_opening_a_store_leaves_the_environment_as_it_was(store: tracking.Store) -> None:
+    tracking.open_store(store.root, "another experiment")
+    assert "MLFLOW_TRACKING_URI" not in os.environ
+
+
+def test_importing_the_package_imports_no_mlflow() -> None:
+    code = "import sys, src.tracking; print({'mlflow', 'pandas', 'numpy'} & set(sys.modules))"
+    assert python(code).stdout.strip() == "set()"
+
+
+# --- The user interface ---------------------------------------------------------------------------
+
+
+def test_the_server_lists_the_runs_of_the_store(store: tracking.Store) -> None:
+    run_id = finished_run(store)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    code = "import pathlib, sys, src.tracking as t; t.serve_ui(pathlib.Path(), int(sys.argv[1]))"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(port)],
+        cwd=store.root,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,  # the server starts a process of its own
+    )
+    try:
+        assert process.stdout is not None
+        address = process.stdout.readline().split()[1]
+        assert address == (
+            f"http://127.0.0.1:{port}/#/experiments/0/runs?workflowType=machine_learning"
+        )
+        base = f"http://127.0.0.1:{port}/ajax-api/2.0/mlflow"
+        request = urllib.request.Request(
+            f"{base}/runs/search",
+            json.dumps({"experiment_ids": ["0"]}).encode(),
+            {"Content-Type": "application/json"},
+        )
+        runs = _answer(request, process)["runs"]
+        assert run_id in [run["info"]["run_id"] for run in runs]
+        telemetry = base.replace("2.0", "3.0") + "/ui-telemetry"
+        assert _answer(urllib.request.Request(telemetry), process)["disable_ui_telemetry"] is True
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.communicate(timeout=30)
+
+
+def _answer(request: urllib.request.Request, process: subprocess.Popen[str]) -> Any:
+    deadline = time.monotonic() + 90
+    while True:
+        try:
+            with urllib.request.urlopen(request, timeout=30) as response:
+                return json.load(response)
+        except urllib.error.URLError:
+            if time.monotonic() > deadline or process.poll() is not None:
+                raise
+            time.sleep(0.2)
