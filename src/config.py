@@ -112,7 +112,7 @@ class Split(_Group):
     stratify_class: str
     test_patients: Words
     folds: Annotated[int, Field(ge=0)]
-    fold: Annotated[int, Field(ge=0)]
+    fold: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Strict(False)]
 
     @model_validator(mode="after")
     def _consistent(self) -> Split:
@@ -123,8 +123,12 @@ class Split(_Group):
             )
         if self.folds in (1, 2):
             raise ValueError(f"folds must be 0 (one split) or at least 3, got {self.folds}")
-        if self.fold and self.fold >= self.folds:
-            raise ValueError(f"fold must be below folds ({self.folds}), got {self.fold}")
+        folds = list(self.fold)
+        if not folds or len(set(folds)) != len(folds):
+            raise ValueError(f"fold must name one or more folds, each once, got {folds}")
+        if max(folds) >= max(self.folds, 1):
+            known = f"below folds ({self.folds})" if self.folds else "[0] where folds is 0"
+            raise ValueError(f"fold must be {known}, got {folds}")
         if self.folds and self.test_patients:
             raise ValueError("folds and test_patients exclude each other: set one of them")
         return self
@@ -454,10 +458,18 @@ def _siblings(where: list[Any]) -> list[str]:
     return [name for group in groups for name in group.model_fields]
 
 
-def public_parameters(params: Params, architecture: str) -> dict[str, Any]:
-    """The parameters as MLflow may hold them: without patients' names, one architecture."""
+def public_parameters(params: Params, architecture: str, fold: int | None = None) -> dict[str, Any]:
+    """The parameters as MLflow may hold them: without patients' names, one architecture.
+
+    Args:
+        params: All parameters.
+        architecture: The one of the run.
+        fold: The one of the run; None for all of `split.fold` together.
+    """
     content = params.model_dump()
     content["split"]["test_patients"] = len(content["split"]["test_patients"])
+    if fold is not None:
+        content["split"]["fold"] = fold
     content["train"].pop("architectures")
     content["train"]["architecture"] = architecture
     return content

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,87 +12,15 @@ from numpy.typing import NDArray
 
 from src.data.arrays import Arrays, Preprocessing, preprocess, restore
 from src.data.stacks import neighbours
-from src.files import write_text
-from src.postprocessing import Choice, Postprocessing, choose, postprocess
-from src.tiling import Forward, Tiling, mean_over_flips, sliding_window
+from src.model_files import ModelCard, check_alike, load_card, model_folders
+from src.postprocessing import Choice, Postprocessing, choose, majority, postprocess
+from src.tiling import Forward, mean_over_flips, sliding_window
 
 if TYPE_CHECKING:
     import keras
 
 Images = NDArray[Any] | Sequence[NDArray[Any]]
 """Slices (B, H, W), or a list of (H, W) of any sizes, in HU."""
-
-
-@dataclass(frozen=True)
-class ModelCard:
-    """What a model folder says of its model, and how the model is used.
-
-    Attributes:
-        architecture: Name in `src.models.ARCHITECTURES`.
-        classes: Class names in the order of the class index.
-        depth: Number of down-samplings.
-        spacing_mm: Median (y, x) spacing of the training slices.
-        parameters: Number of trainable parameters.
-        precision: Keras policy it was trained with.
-        context: Neighbouring slices on either side that the network sees as channels.
-        tiling: The patches that the network sees; None for whole slices.
-        flips: Whether to average over mirrored pictures.
-        postprocessing: What is done to the masks.
-    """
-
-    architecture: str
-    classes: tuple[str, ...]
-    depth: int
-    spacing_mm: tuple[float, float]
-    parameters: int
-    precision: str
-    context: int = 0
-    tiling: Tiling | None = None
-    flips: bool = False
-    postprocessing: Postprocessing = field(default_factory=Postprocessing)
-
-
-def save_model(folder: Path, model: keras.Model, card: ModelCard, settings: Preprocessing) -> None:
-    """Writes a model folder: model.keras, preprocessing.json, model.json."""
-    folder.mkdir(parents=True, exist_ok=True)
-    model.save(folder / "model.keras")
-    settings.save(folder / "preprocessing.json")
-    write_text(folder / "model.json", json.dumps(asdict(card), indent=2) + "\n")
-
-
-def load_card(folder: Path) -> ModelCard:
-    """Reads model.json; starts no TensorFlow.
-
-    Raises:
-        FileNotFoundError: The folder holds no model.
-        ValueError: model.json says more or less than this version of the project knows.
-    """
-    path = folder / "model.json"
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{folder}: no model there (model.json is missing). Train one with `dvc repro train`."
-        )
-    content = json.loads(path.read_text(encoding="utf-8"))
-    known = {entry.name for entry in fields(ModelCard)}
-    if set(content) != known:
-        raise ValueError(
-            f"{path}: must hold {sorted(known)}; missing are {sorted(known - set(content))}, "
-            f"unknown {sorted(set(content) - known)}. Another version of the project wrote it: "
-            "train the model again with `dvc repro train`."
-        )
-    tiling = content["tiling"]
-    if tiling is not None:
-        tiling = Tiling(tuple(tiling["patch_size"]), tiling["overlap"])
-    steps = {name: tuple(classes) for name, classes in content["postprocessing"].items()}
-    return ModelCard(
-        **{
-            **content,
-            "classes": tuple(content["classes"]),
-            "spacing_mm": tuple(content["spacing_mm"]),
-            "tiling": tiling,
-            "postprocessing": Postprocessing(**steps),
-        }
-    )
 
 
 class Segmenter:
@@ -136,9 +62,24 @@ class Segmenter:
         return len(self.card.classes)
 
     @property
+    def name(self) -> str:
+        """What it is, for people: its architecture."""
+        return self.card.architecture
+
+    @property
+    def spacing_mm(self) -> tuple[float, float]:
+        """Median (y, x) spacing of the training slices."""
+        return self.card.spacing_mm
+
+    @property
+    def postprocessing(self) -> Postprocessing:
+        """What is done to the masks."""
+        return self.card.postprocessing
+
+    @property
     def needs_whole_scans(self) -> bool:
         """Whether the slices given must be all slices of one scan, in order."""
-        return self.card.context > 0 or bool(self.card.postprocessing)
+        return self.card.context > 0 or bool(self.postprocessing)
 
     def probabilities(
         self, images_hu: Images, *, batch_size: int = 16
@@ -203,7 +144,7 @@ class Segmenter:
         results: list[NDArray[np.uint8]] = [np.empty(0, np.uint8)] * len(images_hu)
         for number, probability in self.each(images_hu, batch_size=batch_size):
             results[number] = most_probable(probability)
-        return cleaned(results, self.card.postprocessing)
+        return cleaned(results, self.postprocessing)
 
     def prepared_probabilities(
         self, slices: Sequence[NDArray[np.floating[Any]]], *, batch_size: int = 16
@@ -247,6 +188,8 @@ class Segmenter:
 class Ensemble:
     """Several models that segment as one: the mean of their probabilities.
 
+    It takes the place of a `Segmenter` wherever masks or probabilities are wanted.
+
     Attributes:
         segmenters: The models, each with its own preprocessing.
         postprocessing: What is done to the masks; that of the models is not used.
@@ -257,7 +200,7 @@ class Ensemble:
 
         Args:
             segmenters: At least one, all with the same classes in the same order.
-            postprocessing: Chosen on masks of the ensemble; Postprocessing() for nothing.
+            postprocessing: For the masks of the ensemble; Postprocessing() for nothing.
 
         Raises:
             ValueError: There is no model, or their classes differ.
@@ -282,6 +225,23 @@ class Ensemble:
         return len(self.class_names)
 
     @property
+    def name(self) -> str:
+        """What it is, for people: its architectures and how many models it has."""
+        architectures = ", ".join(sorted({s.name for s in self.segmenters}))
+        return f"{architectures}, ensemble of {len(self.segmenters)}"
+
+    @property
+    def settings(self) -> Preprocessing:
+        """Preprocessing of the first model, for drawing and warnings; each model uses its own."""
+        return self.segmenters[0].settings
+
+    @property
+    def spacing_mm(self) -> tuple[float, float]:
+        """Median over the models of the (y, x) spacing of their training slices."""
+        y, x = np.median([s.spacing_mm for s in self.segmenters], axis=0).tolist()
+        return y, x
+
+    @property
     def needs_whole_scans(self) -> bool:
         """Whether the slices given must be all slices of one scan, in order."""
         return bool(self.postprocessing) or any(s.card.context for s in self.segmenters)
@@ -290,16 +250,32 @@ class Ensemble:
         self, images_hu: Images, *, batch_size: int = 16
     ) -> list[NDArray[np.float32]]:
         """The mean of the models' probabilities; see `Segmenter.probabilities`."""
-        total = self.segmenters[0].probabilities(images_hu, batch_size=batch_size)
-        for segmenter in self.segmenters[1:]:
-            for number, probability in segmenter.each(images_hu, batch_size=batch_size):
-                total[number] = total[number] + probability
-        return [probability / np.float32(len(self.segmenters)) for probability in total]
+        by_number = dict(self.each(images_hu, batch_size=batch_size))
+        return [by_number[number] for number in range(len(images_hu))]
+
+    def each(
+        self, images_hu: Images, *, batch_size: int = 16
+    ) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """The mean of the models' probabilities, slice by slice; see `Segmenter.each`."""
+        # The models go side by side, so that only slices that some have not reached are waiting.
+        waiting: dict[int, list[NDArray[np.float32]]] = defaultdict(list)
+        models = [s.each(images_hu, batch_size=batch_size) for s in self.segmenters]
+        for step in zip(*models, strict=True):
+            for number, probability in step:
+                waiting[number].append(probability)
+                if len(waiting[number]) == len(models):
+                    yield number, np.mean(waiting.pop(number), axis=0, dtype=np.float32)
 
     def masks(self, images_hu: Images, *, batch_size: int = 16) -> list[NDArray[np.uint8]]:
         """The most probable class of each pixel, cleaned; see `Segmenter.masks`."""
-        probabilities = self.probabilities(images_hu, batch_size=batch_size)
-        return cleaned([most_probable(one) for one in probabilities], self.postprocessing)
+        results: list[NDArray[np.uint8]] = [np.empty(0, np.uint8)] * len(images_hu)
+        for number, probability in self.each(images_hu, batch_size=batch_size):
+            results[number] = most_probable(probability)
+        return cleaned(results, self.postprocessing)
+
+
+AnySegmenter = Segmenter | Ensemble
+"""What segments: callers need not know which of the two it is."""
 
 
 def most_probable(probability: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -354,20 +330,31 @@ def _checked(image: NDArray[Any], number: int) -> NDArray[Any]:
     return image
 
 
-def load_segmenter(folder: Path) -> Segmenter:
-    """Loads what `save_model` wrote.
+def load_segmenter(folder: Path) -> AnySegmenter:
+    """Loads what `save_model` wrote: one model, or those of several folds as one.
 
     Args:
-        folder: A model folder, such as models/unet or the one inside a registered model.
+        folder: A model folder, such as models/unet/fold0 or the one inside a registered model; or
+            a folder of such folders, fold0, fold1, …, such as models/unet.
 
     Returns:
-        The model with its preprocessing.
+        The model with its preprocessing. Several are an ensemble, whose postprocessing is what
+        more than half of them chose.
 
     Raises:
         FileNotFoundError: The folder holds no model.
-        ValueError: model.json is of another version of the project.
+        ValueError: model.json is of another version of the project, or the models do not belong
+            together.
     """
-    card = load_card(folder)
+    cards = {path: load_card(path) for path in model_folders(folder)}
+    check_alike(folder, cards)
+    segmenters = [_load(path, card) for path, card in cards.items()]
+    if len(segmenters) == 1:
+        return segmenters[0]
+    return Ensemble(segmenters, majority([card.postprocessing for card in cards.values()]))
+
+
+def _load(folder: Path, card: ModelCard) -> Segmenter:
     import keras
 
     import src.models  # noqa: F401  (registers the layers that model.keras names)

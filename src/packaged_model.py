@@ -23,8 +23,8 @@ class SegmentationModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # mlf
         """Load the network and its preprocessing from the artifact `model`.
 
         Args:
-            context: MLflow's; `context.artifacts["model"]` is the copied model folder. MLflow
-                requires this very name.
+            context: MLflow's; `context.artifacts["model"]` is the copied folder of one model, or
+                of those of several folds. MLflow requires this very name.
         """
         # Imported here: MLflow also runs this file to log a model, and must not need TensorFlow.
         from src.inference import load_segmenter

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -134,6 +135,23 @@ def choose(
         ),
         dice,
     )
+
+
+def majority(choices: Sequence[Postprocessing]) -> Postprocessing:
+    """The steps that more than half of several models chose, class by class.
+
+    Args:
+        choices: One of each model.
+
+    Returns:
+        The steps; none where there is no choice.
+    """
+
+    def chosen(step: str) -> tuple[int, ...]:
+        votes = Counter(index for choice in choices for index in getattr(choice, step))
+        return tuple(sorted(index for index, number in votes.items() if 2 * number > len(choices)))
+
+    return Postprocessing(chosen("largest_component"), chosen("filled_holes"))
 
 
 def _mean_dice(patients: dict[str, Counts], num_classes: int) -> NDArray[np.float64]:

@@ -21,11 +21,11 @@ from src.data.images import Images, find_images
 from src.data.pictures import PictureScale
 from src.data.readers import read_scan
 from src.data.scans import ScanFile
-from src.files import md5_of, whole_file
+from src.files import whole_file
 from src.prediction import Image, Wanted, measures, segment, unlike_training, write
 
 if TYPE_CHECKING:
-    from src.inference import Segmenter
+    from src.inference import AnySegmenter
 
 DEFAULT_MODEL = "models:/ct-segmentation@champion"
 TABLE = "predictions.csv"
@@ -77,7 +77,8 @@ def model_folder(address: str, root: Path) -> Path:
     """The folder of a model: of the champion in the registry, or as it is given.
 
     Args:
-        address: `models:/NAME@champion`, or a folder such as models/unet.
+        address: `models:/NAME@champion`, or a folder such as models/unet (the ensemble of its
+            folds, where there are several) or models/unet/fold0.
         root: The repository, whose store holds the registry.
 
     Raises:
@@ -124,7 +125,7 @@ class Outcome:
 def predict(
     images: Images,
     out: Path,
-    segmenter: Segmenter,
+    segmenter: AnySegmenter,
     wanted: Wanted,
     scale: PictureScale,
     *,
@@ -290,10 +291,11 @@ def main(
             f"{scale.thickness_mm:g} mm (options, else data.pictures of params.yaml)"
         )
     from src.inference import load_segmenter
+    from src.model_files import model_hash
 
     folder = model_folder(model, root)
     segmenter = load_segmenter(folder)
-    version = f"{segmenter.card.architecture} {md5_of(folder / 'model.keras')[:12]}"
+    version = f"{segmenter.name} {model_hash(folder)}"
     terminal.console.print(f"model: {version} from {model}")
     unread = [finding for finding in images.findings if finding.severity == "error"]
     for finding in unread:

@@ -25,7 +25,7 @@ from src.figures import COLOURS
 from src.inference import cleaned, most_probable
 
 if TYPE_CHECKING:
-    from src.inference import Segmenter
+    from src.inference import AnySegmenter
 
 CT_RANGE = (-1024.0, 3071.0)  # HU that twelve bits hold
 SPACING_FACTOR = 1.5  # how far the spacing may be from that of training
@@ -101,7 +101,7 @@ def normalised_entropy(probabilities: NDArray[np.float32]) -> NDArray[np.float32
     return np.clip(entropy, 0.0, 1.0).astype(np.float32)
 
 
-def segment(segmenter: Segmenter, array: NDArray[np.float32], wanted: Wanted) -> Prediction:
+def segment(segmenter: AnySegmenter, array: NDArray[np.float32], wanted: Wanted) -> Prediction:
     """Segments a stack, a few slices at a time.
 
     Args:
@@ -131,7 +131,7 @@ def segment(segmenter: Segmenter, array: NDArray[np.float32], wanted: Wanted) ->
         uncertainty[place] = normalised_entropy(probability)
         if probabilities is not None:
             probabilities[:, place] = np.moveaxis(probability, -1, 0)
-    mask = np.stack(cleaned(masks, segmenter.card.postprocessing))
+    mask = np.stack(cleaned(masks, segmenter.postprocessing))
     foreground = uncertainty[mask > 0]
     return Prediction(
         mask,
@@ -163,14 +163,14 @@ def measures(
     }
 
 
-def unlike_training(image: Image, segmenter: Segmenter) -> list[str]:
+def unlike_training(image: Image, segmenter: AnySegmenter) -> list[str]:
     """What about a scan makes its prediction doubtful, in words; empty where nothing does.
 
     Args:
         image: The scan.
         segmenter: Knows the spacing and the window of the training slices.
     """
-    settings, trained = segmenter.settings, segmenter.card.spacing_mm
+    settings, trained = segmenter.settings, segmenter.spacing_mm
     array, (_, y, x) = image.scan.array, image.scan.spacing_mm
     height, width = array.shape[1:]
     size = settings.output_size(height, width)
@@ -254,7 +254,7 @@ def write(
     stem: Path,
     image: Image,
     result: Prediction,
-    segmenter: Segmenter,
+    segmenter: AnySegmenter,
     wanted: Wanted,
     *,
     version: str,
@@ -292,7 +292,7 @@ def write(
     elif form == "nifti":
         path = write_nifti(at("mask"), result.mask, scan)
     else:
-        algorithm = segmenter.card.architecture
+        algorithm = segmenter.name
         path = write_dicom_seg(
             at("mask"), result.mask, image.files, names, algorithm=algorithm, version=version
         )

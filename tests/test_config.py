@@ -9,11 +9,13 @@ from src.config import ARCHITECTURES, LOSS_PARAMETERS, load_params, public_param
 ROOT = Path(__file__).parent.parent
 
 
-def wrong(tmp_path: Path, old: str, new: str) -> str:
+def wrong(tmp_path: Path, *changes: str) -> str:
     text = (ROOT / "params.yaml").read_text(encoding="utf-8")
-    assert old in text
+    for old, new in zip(changes[::2], changes[1::2], strict=True):
+        assert old in text
+        text = text.replace(old, new)
     path = tmp_path / "params.yaml"
-    path.write_text(text.replace(old, new), encoding="utf-8")
+    path.write_text(text, encoding="utf-8")
     with pytest.raises(ValueError) as error:  # noqa: PT011  (each test looks at the message)
         load_params(path)
     return str(error.value)
@@ -118,6 +120,36 @@ def test_the_names_known_here_are_those_that_models_build() -> None:
 def test_a_missing_file_names_the_way_back(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"git checkout params.yaml"):
         load_params(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize(
+    ("folds", "fold", "message"),
+    [
+        (0, "[1]", "split: fold must be [0] where folds is 0, got [1]"),
+        (3, "[0, 3]", "split: fold must be below folds (3), got [0, 3]"),
+        (3, "[1, 1]", "split: fold must name one or more folds, each once, got [1, 1]"),
+        (3, "[]", "split: fold must name one or more folds, each once, got []"),
+        (3, "[-1]", "split.fold.0: got -1"),
+        (3, "0", "split.fold: got 0"),
+    ],
+)
+def test_folds_that_do_not_exist_are_refused(
+    tmp_path: Path, folds: int, fold: str, message: str
+) -> None:
+    assert message in wrong(tmp_path, "folds: 0 ", f"folds: {folds} ", "fold: [0]", f"fold: {fold}")
+
+
+def test_the_folds_that_are_run_are_a_list(tmp_path: Path) -> None:
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    path = tmp_path / "params.yaml"
+    path.write_text(
+        text.replace("folds: 0 ", "folds: 3 ").replace("fold: [0]", "fold: [2, 0]"),
+        encoding="utf-8",
+    )
+    params = load_params(path)
+    assert params.split.fold == (2, 0)
+    assert public_parameters(params, "unet", 2)["split"]["fold"] == 2
+    assert public_parameters(params, "unet")["split"]["fold"] == (2, 0)
 
 
 def test_the_names_of_test_patients_do_not_become_public(tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from src.data.arrays import Preprocessing
-from src.inference import Segmenter, load_card, load_segmenter
+from src.inference import Segmenter, load_segmenter
+from src.model_files import load_card
 from tests.tiny_models import CLASSES, NATIVE, expected_mask, save_threshold_model, save_unet
 
 RESIZED = Preprocessing(-100.0, 100.0, 0.5, 0.25, "resize", (16, 24), 4)

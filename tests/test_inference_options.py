@@ -11,13 +11,11 @@ import pytest
 from src.data.arrays import Arrays, Preprocessing
 from src.inference import (
     Ensemble,
-    ModelCard,
     Segmenter,
     choose_postprocessing,
-    load_card,
     load_segmenter,
-    save_model,
 )
+from src.model_files import ModelCard, load_card, save_model
 from src.postprocessing import Postprocessing
 from src.tiling import Tiling
 
@@ -179,6 +177,31 @@ def test_an_ensemble_cleans_its_masks():
     assert ensemble.needs_whole_scans
     [found] = ensemble.masks([np.array([[80.0, -80.0, 80.0, 80.0]])])
     assert found.tolist() == [[0, 0, 1, 1]]
+
+
+def test_an_ensemble_gives_slices_one_by_one_even_where_its_models_take_them_in_other_orders():
+    images = slices((5, 6), (7, 8), (5, 6), (9, 8))
+    padded = replace(SETTINGS, size_mode="pad", multiple=16)  # all of one size: in the order given
+    members = [segmenter(POINTWISE), segmenter(POINTWISE, padded)]
+    orders = [[number for number, _ in member.each(images)] for member in members]
+    assert orders == [[0, 2, 1, 3], [0, 1, 2, 3]]
+    found = list(Ensemble(members, Postprocessing()).each(images))
+    assert sorted(number for number, _ in found) == [0, 1, 2, 3]
+    for number, probability in found:
+        expected = members[0].probabilities(images)[number]
+        np.testing.assert_allclose(probability, expected, atol=1e-6)
+
+
+def test_an_ensemble_says_what_it_is_made_of():
+    members = [
+        segmenter(POINTWISE, replace(SETTINGS, window_high=high), architecture=name, spacing_mm=mm)
+        for high, name, mm in ((1.0, "unetpp", (1.0, 0.5)), (2.0, "unet", (3.0, 0.7)))
+    ]
+    ensemble = Ensemble(members, Postprocessing())
+    assert ensemble.name == "unet, unetpp, ensemble of 2"
+    assert ensemble.spacing_mm == pytest.approx((2.0, 0.6))
+    assert ensemble.settings.window_high == 1.0
+    assert members[0].name == "unetpp"
 
 
 def test_an_ensemble_of_no_model_or_of_other_classes_is_refused():

@@ -65,8 +65,21 @@ def test_every_module_that_a_stage_imports_is_among_its_deps(stage: str) -> None
 
 def test_the_pipeline_names_no_architecture_so_that_any_list_of_them_runs() -> None:
     assert "unet" not in (ROOT / "dvc.yaml").read_text(encoding="utf-8")
-    written = {str(Path(out).parent) for out in STAGES["evaluate"]["outs"]}
-    assert written <= set(STAGES["compare"]["deps"])
+    # What is compared lies below a dependency that names no architecture and no fold.
+    deps = {Path(dep) for dep in STAGES["compare"]["deps"]}
+    for stage, folder in (("train", "models"), ("evaluate", "reports")):
+        (out,) = (
+            Path(o) for o in STAGES[stage]["outs"] if o.startswith(folder) and "curves" not in o
+        )
+        assert deps & set(out.parents)
+
+
+def test_every_fold_has_outputs_of_its_own() -> None:
+    for stage in ("prepare", "train", "evaluate"):
+        assert STAGES[stage]["matrix"]["fold"] == "${split.fold}"
+        assert STAGES[stage]["cmd"].endswith("${item.fold}")
+        for out in STAGES[stage]["outs"]:
+            assert out.endswith("/fold${item.fold}")
 
 
 @pytest.mark.parametrize("package", PACKAGES)

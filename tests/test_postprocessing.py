@@ -1,7 +1,13 @@
 import numpy as np
 import pytest
 
-from src.postprocessing import Postprocessing, choose, largest_component, postprocess
+from src.postprocessing import (
+    Postprocessing,
+    choose,
+    largest_component,
+    majority,
+    postprocess,
+)
 
 RING = [
     [1, 1, 1, 0, 1],
@@ -106,3 +112,10 @@ def test_a_class_that_no_patient_has_and_no_scans_at_all_choose_nothing():
     assert not found.postprocessing
     assert np.isnan(found.dice[True, True][1:]).all()
     assert not choose([], num_classes=3).postprocessing
+
+
+def test_a_step_is_taken_where_more_than_half_of_the_models_chose_it():
+    choices = [Postprocessing((1, 2), (2,)), Postprocessing((1,), ()), Postprocessing((), (2,))]
+    assert majority(choices) == Postprocessing(largest_component=(1,), filled_holes=(2,))
+    assert majority([*choices, Postprocessing()]) == Postprocessing()  # two of four are no majority
+    assert majority([]) == Postprocessing()

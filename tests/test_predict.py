@@ -241,6 +241,22 @@ def test_preprocessing_comes_with_the_model_not_from_params_yaml(here: Path, com
         np.testing.assert_array_equal(png(here / f"a/{name}.png"), png(here / f"b/{name}.png"))
 
 
+def test_the_folds_of_an_architecture_segment_as_one(here: Path, command, models: Path) -> None:
+    write_ct(here / "1.png", 1)
+    for fold, bias in enumerate([LOGITS, (0.0, 0.0, log(8))]):
+        save_unet(here / "unet" / f"fold{fold}", CONSTANT, bias=bias)
+    flags = ("--overlay", "--uncertainty", "--probabilities")
+    code, printed, _ = command("1.png", "--out", "out", *flags, model=str(here / "unet"))
+    assert code == 0
+    assert "model: unet, ensemble of 2 " in printed
+    out = here / "out"
+    # Means of 1/4, 1/2, 1/4 and of 1/10, 1/10, 8/10.
+    for name, share in (("background", 0.175), ("organ", 0.3), ("lesion", 0.525)):
+        assert png(out / f"1_probability_{name}.png") == pytest.approx(share * 65535, abs=1)
+    assert (png(out / "1_mask.png") == 2).all()
+    assert rows(out)[0]["model"].startswith("unet, ensemble of 2 ")
+
+
 def test_the_champion_of_the_registry_is_used(here: Path, command, models: Path) -> None:
     store = tracking.open_store(here)
     with tracking.start_run(store, "unet, 3f9c1e", parameters={"seed": 7}, tags=TAGS) as run:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from src.data.arrays import Preprocessing
-from src.inference import ModelCard, save_model
+from src.model_files import ModelCard, save_model
 
 CLASSES = ("background", "organ", "lesion")
 SPACING = (0.75, 0.5)  # of the slices that the models claim to be trained on
@@ -46,8 +46,13 @@ def expected_mask(image_hu: np.ndarray) -> np.ndarray:
     return (image_hu > 0).astype(np.uint8) + (image_hu > 50)
 
 
-def save_unet(folder: Path, settings: Preprocessing, *, bias: tuple[float, ...] = ()) -> Path:
-    """An untrained U-Net of depth 2; with a bias, the same probabilities at every pixel."""
+def save_unet(
+    folder: Path, settings: Preprocessing, *, bias: tuple[float, ...] = (), **changes: object
+) -> Path:
+    """An untrained U-Net of depth 2; with a bias, the same probabilities at every pixel.
+
+    `changes` are of its card.
+    """
     import keras
 
     from src.models import build_model
@@ -61,5 +66,5 @@ def save_unet(folder: Path, settings: Preprocessing, *, bias: tuple[float, ...] 
         last = [layer for layer in model.layers if layer.weights][-1]
         kernel, _ = last.get_weights()
         last.set_weights([np.zeros_like(kernel), np.array(bias)])
-    save_model(folder, model, card(), settings)
+    save_model(folder, model, card(**changes), settings)
     return folder

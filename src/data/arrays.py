@@ -269,7 +269,8 @@ def open_arrays(folder: Path) -> Arrays:
 
     if not (folder / "index.csv").is_file():
         raise FileNotFoundError(
-            f"{folder.name}: no prepared arrays there. Make them with `dvc repro prepare`."
+            f"{folder.parent.name}/{folder.name}: no prepared arrays there. Make them with "
+            "`dvc repro prepare`."
         )
     text = {"case_id": str, "case_pseudonym": str, "pseudonym": str, "source": str}
     index = pd.read_csv(folder / "index.csv", dtype=text, keep_default_na=False)

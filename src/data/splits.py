@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -88,6 +89,11 @@ def fold_by_patient(
     subset[number == (fold + 1) % folds] = VALIDATION
     subset[number == fold] = TEST
     return patients[["patient"]].assign(subset=subset)
+
+
+def fold_folder(parent: Path, fold: int) -> Path:
+    """The part of a fold, such as models/unet/fold0."""
+    return parent / f"fold{fold}"
 
 
 def _patients(cases: pd.DataFrame, stratify_class: str) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Stage `evaluate`: one model on validation and test patients, at the size of their scans.
+"""Stage `evaluate`: the model of one fold on validation and test patients, at full size.
 
 The truth is read from data/ again, not from the prepared arrays: a score at the size of the arrays
 would not be the score of the mask that a user gets.
@@ -7,10 +7,9 @@ would not be the score of the mask that a user gets.
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,48 +21,29 @@ from src import figures, terminal, tracking
 from src.config import Params, load_params, public_parameters
 from src.data.masks import class_indices
 from src.data.readers import PictureScale, read_image_slice, read_mask_slice
+from src.data.splits import fold_folder
 from src.data.stacks import volumes_and_positions
-from src.evaluation.overlap import (
-    QUANTITIES,
-    Counts,
-    Summary,
-    count,
-    overlap,
-    summarise,
-)
+from src.evaluation.overlap import QUANTITIES, Counts, count
 from src.files import whole_folder
+from src.stages.folds import label, run_name
 from src.stages.prepare import cases_with_sides
 from src.stages.score_table import SUBSETS, markdown_table, print_scores
+from src.stages.scores import SubsetScores, count_table, metrics_of, scores_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from src.inference import Segmenter
-
-
-@dataclass(frozen=True)
-class SubsetScores:
-    """The scores of one side.
-
-    Attributes:
-        summary: Means and intervals.
-        slices: A row per slice, pseudonyms only: Dice, IoU, precision, recall of each class.
-        patients: A row per patient, likewise.
-        seconds: Of reading and prediction.
-    """
-
-    summary: Summary
-    slices: pd.DataFrame
-    patients: pd.DataFrame
-    seconds: float
+    from src.inference import AnySegmenter
 
 
 def evaluate(
     data: Path,
     cases: pd.DataFrame,
-    segmenter: Segmenter,
+    segmenter: AnySegmenter,
     params: Params,
     tick: Callable[[], None] = lambda: None,
+    *,
+    predictions: Path | None = None,
 ) -> SubsetScores:
     """Predicts the slices of a case table and scores them.
 
@@ -73,75 +53,45 @@ def evaluate(
         segmenter: The model.
         params: All parameters; `data` and `evaluate` are used.
         tick: Called after every slice.
+        predictions: A folder for the masks, see `keep_masks`; None to keep none.
 
     Returns:
         The scores.
     """
-    import pandas as pd
-
-    classes = segmenter.class_names
     started = time.perf_counter()
     by_case: dict[str, Counts] = {}
     for scan in scans_of(cases):
         images, truths = _read(data, scan, params)
-        for row, truth, prediction in zip(scan, truths, segmenter.masks(images), strict=True):
-            by_case[row.case_id] = count(truth, prediction, len(classes))
+        masks = segmenter.masks(images)
+        for row, truth, prediction in zip(scan, truths, masks, strict=True):
+            by_case[row.case_id] = count(truth, prediction, segmenter.num_classes)
             tick()
-    counts = [by_case[case] for case in cases["case_id"]]
+        if predictions is not None:
+            keep_masks(predictions, scan, masks)
     seconds = time.perf_counter() - started
-    by_patient: dict[str, list[Counts]] = {}
-    for pseudonym, counted in zip(cases["pseudonym"], counts, strict=True):
-        by_patient.setdefault(pseudonym, []).append(counted)
-    pooled = {pseudonym: sum(parts[1:], parts[0]) for pseudonym, parts in by_patient.items()}
-    sources = cases.drop_duplicates("pseudonym").set_index("pseudonym")["source"]
-    return SubsetScores(
-        summary=summarise(
-            pooled,
-            counts,
-            class_names=classes,
-            seed=params.evaluate.seed,
-            resamples=params.evaluate.bootstrap_resamples,
-        ),
-        slices=pd.DataFrame(
-            [
-                {"case": case, "patient_pseudonym": pseudonym, "source": source}
-                | _row(counted, classes)
-                for case, pseudonym, source, counted in zip(
-                    cases["case_pseudonym"],
-                    cases["pseudonym"],
-                    cases["source"],
-                    counts,
-                    strict=True,
-                )
-            ]
-        ),
-        patients=pd.DataFrame(
-            [
-                {
-                    "patient_pseudonym": pseudonym,
-                    "source": sources[pseudonym],
-                    "slices": len(by_patient[pseudonym]),
-                }
-                | _row(counted, classes)
-                for pseudonym, counted in pooled.items()
-            ]
-        ),
-        seconds=seconds,
+    counts = [by_case[case] for case in cases["case_id"]]
+    scores = scores_of(
+        count_table(cases, counts, segmenter.class_names),
+        segmenter.class_names,
+        seed=params.evaluate.seed,
+        resamples=params.evaluate.bootstrap_resamples,
     )
+    return replace(scores, seconds=seconds)
 
 
-def _row(counted: Counts, classes: tuple[str, ...]) -> dict[str, float]:
-    scores = overlap(counted)
-    row: dict[str, float] = {}
-    for quantity in QUANTITIES:
-        for name, value in zip(classes, getattr(scores, quantity), strict=True):
-            row[f"{quantity}_{name}"] = round(float(value), 6)
-    actual = counted.true_positives + counted.false_negatives
-    predicted = counted.true_positives + counted.false_positives
-    for index, name in enumerate(classes[1:], start=1):
-        row[f"truth_pixels_{name}"] = int(actual[index])
-        row[f"predicted_pixels_{name}"] = int(predicted[index])
-    return row
+def keep_masks(folder: Path, scan: list[Any], masks: list[NDArray[np.uint8]]) -> None:
+    """Writes the predicted masks of a scan, compressed: P-3f9c1e2a_000.npz after its first slice.
+
+    Args:
+        folder: Where.
+        scan: Rows of the case table, in the order of the slices.
+        masks: (H, W) class indices of each; the file has one array a slice, named by what follows
+            the patient in its case pseudonym, such as "000".
+    """
+    slices: dict[str, Any] = {
+        row.case_pseudonym.rpartition("/")[2]: mask for row, mask in zip(scan, masks, strict=True)
+    }
+    np.savez_compressed(folder / f"{scan[0].case_pseudonym.replace('/', '_')}.npz", **slices)
 
 
 def scans_of(cases: pd.DataFrame) -> list[list[Any]]:
@@ -196,7 +146,7 @@ def draw(
     data: Path,
     cases: pd.DataFrame,
     scores: SubsetScores,
-    segmenter: Segmenter,
+    segmenter: AnySegmenter,
     params: Params,
     folder: Path,
 ) -> list[Path]:
@@ -261,42 +211,33 @@ def draw(
     return written
 
 
-def metrics_of(summary: Summary) -> dict[str, float]:
-    """The means over patients as people meet them in MLflow: `dice/lesion`, `iou/lesion`, ….
-
-    Their intervals stand in the description of the run, and all else in tables/scores.json: a chart
-    for each single number would bury the curves.
-    """
-    groups = summary.to_dict()
-    return {
-        f"{quantity}/{name}": math.nan if value is None else float(value)
-        for quantity in QUANTITIES
-        for name, value in groups[quantity].items()
-    }
-
-
 def main(
     architecture: Annotated[str, typer.Argument(help="one of train.architectures in params.yaml")],
+    fold: Annotated[int, typer.Argument(help="one of split.fold in params.yaml")] = 0,
 ) -> None:
     """Scores one model on validation and test patients, with intervals, pictures and tables.
 
-    Example: python -m src.stages.evaluate unet
+    Example: python -m src.stages.evaluate unet 0
     """
     from src.inference import load_segmenter
 
     root = Path.cwd()
     params = load_params(root / "params.yaml")
-    cases = cases_with_sides(root / "prepared")
-    model_folder = root / "models" / architecture
+    cases = cases_with_sides(root / "prepared", fold)
+    model_folder = fold_folder(root / "models" / architecture, fold)
     segmenter = load_segmenter(model_folder)
     trained = json.loads((model_folder / "run.json").read_text(encoding="utf-8"))
     scores: dict[str, SubsetScores] = {}
-    for subset in SUBSETS:
-        side = cases[cases["subset"] == subset]
-        with terminal.progress(f"scoring the {subset} patients", len(side)) as tick:
-            scores[subset] = evaluate(root / "data", side, segmenter, params, tick)
+    with whole_folder(fold_folder(root / "prepared" / "predictions" / architecture, fold)) as masks:
+        for subset in SUBSETS:
+            side = cases[cases["subset"] == subset]
+            kept = masks if subset == "test" else None
+            with terminal.progress(f"scoring the {subset} patients", len(side)) as tick:
+                scores[subset] = evaluate(
+                    root / "data", side, segmenter, params, tick, predictions=kept
+                )
 
-    folder = root / "reports" / "evaluation" / architecture
+    folder = fold_folder(root / "reports" / "evaluation" / architecture, fold)
     content = {
         "trained": trained,
         **{subset: result.summary.to_dict() for subset, result in scores.items()},
@@ -312,13 +253,14 @@ def main(
         for subset, result in scores.items():
             result.slices.to_csv(aside / f"{subset}_slices.csv", index=False)
             result.patients.to_csv(aside / f"{subset}_patients.csv", index=False)
+            result.counts.to_csv(aside / f"{subset}_counts.csv", index=False)
         (aside / "scores.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    _log(root, params, architecture, content, scores, folder)
+    _log(root, params, architecture, fold, content, scores, folder)
     for quantities in (QUANTITIES[:2], QUANTITIES[2:]):
-        print_scores({architecture: content}, quantities)
+        print_scores({label(params, architecture, fold): content}, quantities)
     terminal.console.print(
         "means over n patients with their 95 % intervals; the mean of the classes leaves the "
-        f"background out. Pictures and tables: reports/evaluation/{architecture}"
+        f"background out. Pictures and tables: reports/evaluation/{architecture}/fold{fold}"
     )
 
 
@@ -326,18 +268,22 @@ def _log(
     root: Path,
     params: Params,
     architecture: str,
+    fold: int,
     content: dict[str, Any],
     scores: dict[str, SubsetScores],
     folder: Path,
 ) -> None:
     """Adds the scores, tables and pictures to the run that trained the model."""
     store = tracking.open_store(root)
-    public = public_parameters(params, architecture)
     with tracking.start_run(
         store,
-        tracking.run_name(architecture, public),
-        parameters=public,
-        tags=tracking.provenance(root, root / "prepared" / "split.csv"),
+        run_name(params, architecture, fold),
+        parameters=public_parameters(params, architecture, fold),
+        tags={
+            **tracking.provenance(root, root / "prepared" / "split.csv", fold),
+            "architecture": architecture,
+            "fold": str(fold),
+        },
         description=f"{content['trained']['description']}\n\n{markdown_table(content)}",
         run_id=content["trained"]["run_id"],
     ) as run:

@@ -1,12 +1,13 @@
-"""Stage `prepare`: windowed, sized, normalised, memory-mapped arrays in prepared/arrays."""
+"""Stage `prepare`: the windowed, sized, normalised, memory-mapped arrays of a fold."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
+import typer
 from numpy.typing import NDArray
 
 from src import terminal
@@ -15,6 +16,7 @@ from src.data.arrays import Preprocessing, window_limits, write_arrays
 from src.data.cases import read_cases
 from src.data.masks import class_indices
 from src.data.readers import PictureScale, read_image_slice, read_mask_slice
+from src.data.splits import fold_folder
 from src.files import whole_folder
 
 if TYPE_CHECKING:
@@ -69,30 +71,45 @@ def prepare(
         )
 
 
-def cases_with_sides(prepared: Path) -> pd.DataFrame:
-    """The case table with the column subset, in the order of the table."""
+def cases_with_sides(prepared: Path, fold: int) -> pd.DataFrame:
+    """The case table with the column subset of a fold, in the order of the table.
+
+    Raises:
+        FileNotFoundError: There is no split.
+        ValueError: The split does not hold this fold.
+    """
     import pandas as pd
 
     path = prepared / "split.csv"
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing. Make it with `dvc repro split`.")
     sides = pd.read_csv(path, dtype=str, keep_default_na=False)
+    held = sides["fold"].unique().tolist() if "fold" in sides else []
+    if str(fold) not in held:
+        raise ValueError(
+            f"{path} holds the folds {held}, not {fold}. Add it to split.fold in params.yaml, then "
+            "run `dvc repro split`."
+        )
+    sides = sides.loc[sides["fold"] == str(fold), ["patient", "subset"]]
     return read_cases(prepared / "cases.csv").merge(
         sides, on="patient", how="left", validate="many_to_one"
     )
 
 
-def main() -> None:
+def main(fold: Annotated[int, typer.Argument(help="one of split.fold in params.yaml")] = 0) -> None:
     """Turns the slices into arrays that training reads without unpacking a file again.
 
-    Example: python -m src.stages.prepare
+    Window and normalisation are fitted on the training side of the fold alone.
+
+    Example: python -m src.stages.prepare 0
     """
     params = load_params(Path("params.yaml"))
-    cases = cases_with_sides(Path("prepared"))
+    cases = cases_with_sides(Path("prepared"), fold)
+    folder = fold_folder(Path("prepared/arrays"), fold)
     with terminal.progress("preparing slices", len(cases)) as tick:
-        settings = prepare(Path("data"), cases, params, Path("prepared/arrays"), tick)
+        settings = prepare(Path("data"), cases, params, folder, tick)
     terminal.console.print(
-        f"{len(cases)} slices in prepared/arrays: window {settings.window_low:g} to "
+        f"{len(cases)} slices in {folder}: window {settings.window_low:g} to "
         f"{settings.window_high:g} HU, {settings.size_mode}"
         + (f" to {settings.size[0]} x {settings.size[1]}" if settings.size_mode != "native" else "")
         + f", mean {settings.mean:.4f}, deviation {settings.deviation:.4f} of training slices"

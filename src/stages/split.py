@@ -1,4 +1,7 @@
-"""Stage `split`: every patient on one side; writes prepared/split.csv and reports/split.json."""
+"""Stage `split`: every patient on one side of each fold.
+
+Writes prepared/split.csv and reports/split.json.
+"""
 
 from __future__ import annotations
 
@@ -19,22 +22,29 @@ if TYPE_CHECKING:
 
 
 def split(cases: pd.DataFrame, params: Split) -> pd.DataFrame:
-    """The side of each patient.
+    """The side of each patient in each fold that is run.
 
     Args:
         cases: The case table.
         params: The group `split` of params.yaml.
 
     Returns:
-        A row per patient: patient, subset.
+        A row per fold and patient: patient, fold, subset; fold 0 alone where there is one split.
     """
+    import pandas as pd
+
+    parts = [_sides(cases, params, fold).assign(fold=fold) for fold in sorted(params.fold)]
+    return pd.concat(parts, ignore_index=True)[["patient", "fold", "subset"]]
+
+
+def _sides(cases: pd.DataFrame, params: Split, fold: int) -> pd.DataFrame:
     if params.folds:
         return fold_by_patient(
             cases,
             stratify_class=params.stratify_class,
             seed=params.seed,
             folds=params.folds,
-            fold=params.fold,
+            fold=fold,
         )
     return split_by_patient(
         cases,
@@ -47,7 +57,7 @@ def split(cases: pd.DataFrame, params: Split) -> pd.DataFrame:
 
 
 def describe(cases: pd.DataFrame, sides: pd.DataFrame, classes: tuple[str, ...]) -> dict[str, Any]:
-    """What stands on each side: patients, slices, sources, share of pixels of each class."""
+    """What stands on each side of a fold: patients, slices, sources, share of each class."""
     table = cases.merge(sides, on="patient", validate="many_to_one")
     content: dict[str, Any] = {}
     for subset in SUBSETS:
@@ -77,25 +87,27 @@ def main() -> None:
     params = load_params(Path("params.yaml"))
     cases = read_cases(Path("prepared/cases.csv"))
     sides = split(cases, params.split)
-    content = describe(cases, sides, params.data.classes)
+    content = {
+        f"fold{fold}": describe(cases, part.drop(columns="fold"), params.data.classes)
+        for fold, part in sides.groupby("fold")
+    }
     with whole_file(Path("prepared/split.csv")) as aside:
         sides.to_csv(aside, index=False)
     write_text(Path("reports/split.json"), json.dumps(content, indent=2) + "\n")
 
-    table = Table(
-        "side", "patients", "slices", *(f"slices with {c}" for c in params.data.classes[1:])
-    )
-    for subset, side in content.items():
-        with_class = [str(side["slices_with"][name]) for name in params.data.classes[1:]]
-        table.add_row(subset, str(side["patients"]), str(side["slices"]), *with_class)
-    terminal.console.print(table)
-    for name in params.data.classes[1:]:
-        for subset, side in content.items():
-            if side["slices_with"][name] == 0:
+    several, foreground = len(content) > 1, params.data.classes[1:]
+    table = Table("side", "patients", "slices", *(f"slices with {c}" for c in foreground))
+    for fold, by_side in content.items():
+        for subset, side in by_side.items():
+            name = f"{fold} {subset}" if several else subset
+            with_class = [str(side["slices_with"][c]) for c in foreground]
+            table.add_row(name, str(side["patients"]), str(side["slices"]), *with_class)
+            for empty in (c for c in foreground if side["slices_with"][c] == 0):
                 terminal.warn(
-                    f"no slice of the {subset} side holds {name}: its scores will be empty. Try "
+                    f"no slice of the side {name} holds {empty}: its scores will be empty. Try "
                     "another split.seed."
                 )
+    terminal.console.print(table)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""Stage `train`: one network; writes models/ARCHITECTURE and reports/curves/ARCHITECTURE."""
+"""Stage `train`: one network on one fold.
+
+Writes models/ARCHITECTURE/foldN and reports/curves/ARCHITECTURE/foldN.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +20,11 @@ from src.config import Params, load_params, public_parameters
 from src.data.arrays import Arrays, open_arrays
 from src.data.augmentation import Augmentation
 from src.data.sampling import Sampling
+from src.data.splits import fold_folder
 from src.files import md5_of, whole_folder
-from src.inference import (
-    ModelCard,
-    Segmenter,
-    choose_postprocessing,
-    most_probable,
-    save_model,
-)
+from src.inference import Segmenter, choose_postprocessing, most_probable
+from src.model_files import ModelCard, save_model
+from src.stages.folds import label, recipe, run_name
 from src.tiling import Tiling
 
 FIXED_CASES = 4
@@ -33,9 +33,9 @@ SHEET_VERSIONS = 5
 
 
 def train(
-    root: Path, params: Params, architecture: str, arrays: Arrays, *, checkpoints: Path
+    root: Path, params: Params, architecture: str, fold: int, arrays: Arrays, *, checkpoints: Path
 ) -> dict[str, Any]:
-    """Trains one network, logs it to MLflow and writes its model folder and curves.
+    """Trains one network on one fold, logs it to MLflow and writes its model folder and curves.
 
     A run that was killed goes on from its last whole epoch, in the same MLflow run.
 
@@ -44,11 +44,12 @@ def train(
             below it.
         params: All parameters.
         architecture: Name of the network.
-        arrays: The prepared slices.
+        fold: Number of the fold.
+        arrays: Its prepared slices.
         checkpoints: Folder for the state of an unfinished run.
 
     Returns:
-        The summary that stands in models/ARCHITECTURE/run.json.
+        The summary that stands in models/ARCHITECTURE/foldN/run.json.
     """
     import keras
 
@@ -97,35 +98,35 @@ def train(
     matrix = compile_for_training(
         model, plan, loss, num_classes=len(arrays.classes), jit_compile=choose_jit_compile()
     )
-    split = root / "prepared" / "split.csv"
-    public = public_parameters(params, architecture)
-    provenance = tracking.provenance(root, split)
+    public = public_parameters(params, architecture, fold)
+    provenance = tracking.provenance(root, root / "prepared" / "split.csv", fold)
     fingerprint = tracking.run_name(
         architecture,
         {
             "parameters": public,
             "policy": policy,
             **{k: provenance[k] for k in ("data_hash", "split_hash")},
-            "cases": md5_of(root / "prepared" / "arrays" / "index.csv"),
+            "cases": md5_of(fold_folder(root / "prepared" / "arrays", fold) / "index.csv"),
         },
     )
-    checkpoint = Checkpoint(checkpoints / architecture, fingerprint)
+    checkpoint = Checkpoint(fold_folder(checkpoints / architecture, fold), fingerprint)
     progress = checkpoint.load(model) or Progress()
     if progress.epoch:
         terminal.console.print(f"going on after epoch {progress.epoch} of an unfinished run")
 
     trainable = sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
-    description = _description(architecture, arrays, trainable, policy)
+    description = _description(label(params, architecture, fold), arrays, trainable, policy)
     store = tracking.open_store(root)
     started = time.perf_counter()
     with tracking.start_run(
         store,
-        tracking.run_name(architecture, public),
+        run_name(params, architecture, fold),
         parameters=public,
         tags={
             **provenance,
             "stage": "train",
             "architecture": architecture,
+            "fold": str(fold),
             "precision": policy,
             "parameters": str(trainable),
         },
@@ -168,7 +169,8 @@ def train(
                 on_epoch=on_epoch,
             )
         model = inference_model(model)
-        card = _card(architecture, params, arrays, trainable, policy)
+        made = recipe(params, architecture, provenance["data_hash"])
+        card = replace(_card(architecture, params, arrays, trainable, policy), recipe=made)
         if params.inference.postprocessing:
             segmenter = Segmenter(model, arrays.settings, card)
             choice = choose_postprocessing(segmenter, arrays, arrays.rows("validation"))
@@ -183,6 +185,8 @@ def train(
             "run_id": run.run_id,
             "description": description,
             "architecture": architecture,
+            "fold": fold,
+            "recipe": made,
             "parameters": trainable,
             "precision": policy,
             "epochs": progress.epoch,
@@ -191,11 +195,13 @@ def train(
             "seconds": seconds,
             **{key: provenance[key] for key in tracking.PROVENANCE},
         }
-        folder = root / "models" / architecture
+        folder = fold_folder(root / "models" / architecture, fold)
         with whole_folder(folder) as aside:
             save_model(aside, model, card, arrays.settings)
             (aside / "run.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-        write_curves(root / "reports" / "curves" / architecture, progress.history)
+        write_curves(
+            fold_folder(root / "reports" / "curves" / architecture, fold), progress.history
+        )
         tracking.log_metrics(
             run,
             {
@@ -400,13 +406,13 @@ def _log_datasets(run: tracking.Run, arrays: Arrays, digest: str) -> None:
         )
 
 
-def _description(architecture: str, arrays: Arrays, trainable: int, policy: str) -> str:
+def _description(name: str, arrays: Arrays, trainable: int, policy: str) -> str:
     def side(subset: str) -> str:
         rows = arrays.index[arrays.index["subset"] == subset]
         return f"{rows['pseudonym'].nunique()} patients ({len(rows)} slices)"
 
     return (
-        f"**{architecture}**, {trainable:,} parameters, {policy}. Trained on {side('train')}, "
+        f"**{name}**, {trainable:,} parameters, {policy}. Trained on {side('train')}, "
         f"validated on {side('validation')}, tested on {side('test')}. Classes: "
         f"{', '.join(arrays.classes)}.\n\nResearch use only; not a clinical device."
     )
@@ -419,7 +425,7 @@ def write_curves(folder: Path, history: list[dict[str, float]]) -> None:
     a folder, but only files with the same columns in it.
 
     Args:
-        folder: Such as reports/curves/unet; replaced when all files are written.
+        folder: Such as reports/curves/unet/fold0; replaced when all files are written.
         history: A row per epoch; `train/iou/lesion` and `validation/iou/lesion` become the columns
             of iou_lesion.csv. What has no such partner is left out, and seconds, which differ
             from run to run.
@@ -443,19 +449,20 @@ def write_curves(folder: Path, history: list[dict[str, float]]) -> None:
 
 def main(
     architecture: Annotated[str, typer.Argument(help="one of train.architectures in params.yaml")],
+    fold: Annotated[int, typer.Argument(help="one of split.fold in params.yaml")] = 0,
 ) -> None:
     """Trains one network on the prepared slices; a killed run goes on where it stopped.
 
-    Example: python -m src.stages.train unet
+    Example: python -m src.stages.train unet 0
     """
     root = Path.cwd()
     params = load_params(root / "params.yaml")
-    arrays = open_arrays(root / "prepared" / "arrays")
-    summary = train(root, params, architecture, arrays, checkpoints=root / "checkpoints")
+    arrays = open_arrays(fold_folder(root / "prepared" / "arrays", fold))
+    summary = train(root, params, architecture, fold, arrays, checkpoints=root / "checkpoints")
     terminal.console.print(
-        f"{architecture}: best epoch {summary['best_epoch']} of {summary['epochs']}, "
-        f"{summary['seconds']:.0f} s of training; model in models/{architecture}, curves and "
-        "pictures in the MLflow UI (make ui)"
+        f"{label(params, architecture, fold)}: best epoch {summary['best_epoch']} of "
+        f"{summary['epochs']}, {summary['seconds']:.0f} s of training; model in "
+        f"models/{architecture}/fold{fold}, curves and pictures in the MLflow UI (make ui)"
     )
 
 

@@ -15,6 +15,7 @@ from src.tracking.origin import (
     git_state,
     provenance,
     run_name,
+    short_hash,
     split_hash,
 )
 from src.tracking.registry import (
@@ -33,6 +34,7 @@ from src.tracking.registry import (
 from src.tracking.runs import (
     PRIVATE_COLUMNS,
     Run,
+    find_run,
     log_artifact,
     log_dataset,
     log_figure,
@@ -66,6 +68,7 @@ __all__ = [
     "champion",
     "champion_folder",
     "data_hash",
+    "find_run",
     "flatten",
     "git_state",
     "load_champion",
@@ -86,6 +89,7 @@ __all__ = [
     "requirements",
     "run_name",
     "serve_ui",
+    "short_hash",
     "split_hash",
     "start_run",
     "store_uri",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
 import subprocess
 from collections.abc import Mapping
@@ -35,9 +37,24 @@ def data_hash(root: Path) -> str:
         ) from None
 
 
-def split_hash(path: Path) -> str:
-    """The MD5 of the split table, as in dvc.lock, or "none" where it does not exist."""
-    return md5_of(Path(path)) if Path(path).exists() else UNKNOWN
+def split_hash(path: Path, fold: int | None = None) -> str:
+    """The MD5 of the split table, or "none" where it does not exist.
+
+    Args:
+        path: The table; with a fold it has a column of that name.
+        fold: Of the rows of this fold alone, so that a run keeps its hash when other folds are
+            added. Where the table holds one fold it is the MD5 of the file, as in dvc.lock.
+    """
+    if not Path(path).exists():
+        return UNKNOWN
+    if fold is None:
+        return md5_of(Path(path))
+    with Path(path).open(encoding="utf-8", newline="") as stream:
+        header, *rows = csv.reader(stream)
+    column, text = header.index("fold"), io.StringIO()
+    chosen = [header, *(row for row in rows if row[column] == str(fold))]
+    csv.writer(text, lineterminator="\n").writerows(chosen)
+    return hashlib.md5(text.getvalue().encode(), usedforsecurity=False).hexdigest()
 
 
 def git_state(root: Path) -> tuple[str, bool]:
@@ -61,24 +78,28 @@ def git_state(root: Path) -> tuple[str, bool]:
         return UNKNOWN, True
 
 
-def provenance(root: Path, split: Path) -> dict[str, str]:
+def provenance(root: Path, split: Path, fold: int | None = None) -> dict[str, str]:
     """The tags that say what made a run: data hash, split hash, git commit, dirty flag.
 
     Args:
         root: Where the code runs: the repository, or DVC's temporary copy of it.
         split: The split table.
+        fold: The fold of the run; None for a run of all folds in the table.
     """
     commit, dirty = git_state(root)
-    values = (data_hash(root), split_hash(split), commit, str(dirty).lower())
+    values = (data_hash(root), split_hash(split, fold), commit, str(dirty).lower())
     return dict(zip(PROVENANCE, values, strict=True))
 
 
-def run_name(architecture: str, parameters: Mapping[str, Any]) -> str:
-    """A name to tell runs apart by: `unet, 3f9c1e`. Equal parameters give an equal name."""
+def short_hash(parameters: Mapping[str, Any]) -> str:
+    """Six hex digits, equal for equal parameters in any order."""
     canonical = json.dumps(parameters, sort_keys=True, default=str)
-    return (
-        f"{architecture}, {hashlib.md5(canonical.encode(), usedforsecurity=False).hexdigest()[:6]}"
-    )
+    return hashlib.md5(canonical.encode(), usedforsecurity=False).hexdigest()[:6]
+
+
+def run_name(label: str, parameters: Mapping[str, Any]) -> str:
+    """A name to tell runs apart by: `unet, 3f9c1e`. Equal parameters give an equal name."""
+    return f"{label}, {short_hash(parameters)}"
 
 
 def flatten(parameters: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

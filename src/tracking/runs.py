@@ -110,6 +110,14 @@ def start_run(
             store.client.set_terminated(run.run_id, status, before.info.end_time)
 
 
+def find_run(store: Store, tags: Mapping[str, str]) -> str | None:
+    """The id of the newest finished run with these tags; None where there is none."""
+    query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
+    query += " and attributes.status = 'FINISHED'"
+    found = store.client.search_runs([store.experiment_id], query, max_results=1)
+    return found[0].info.run_id if found else None
+
+
 def _existing_run(store: Store, run_id: str) -> Any:
     from mlflow.exceptions import MlflowException
 
@@ -206,10 +214,9 @@ def picture_run(run: Run) -> Run:
     client = run.store.client
     parent = client.get_run(run.run_id)
     tags = {"mlflow.parentRunId": run.run_id, "stage": "overlays"}
-    query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
-    found = client.search_runs([parent.info.experiment_id], query)
+    found = find_run(run.store, tags)
     if found:
-        made = found[0].info
+        made = client.get_run(found).info
     else:
         kept = (*PROVENANCE, "mlflow.user", "mlflow.source.name", "mlflow.source.type")
         tags |= {key: parent.data.tags[key] for key in kept if key in parent.data.tags}

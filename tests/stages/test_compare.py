@@ -2,54 +2,169 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 
-from src.stages.compare import choose, headline, model_card, read_results
+from src.config import Evaluate
+from src.stages.compare import (
+    OUT_OF_FOLD,
+    Candidate,
+    choose,
+    headline,
+    model_card,
+    out_of_fold,
+    pool,
+    read_candidate,
+)
+from src.stages.scores import scores_of
+
+CLASSES = ("background", "lesion")
+EVALUATE = Evaluate(seed=1, bootstrap_resamples=100, overlay_patients=1)
 
 
-def result(validation: float | None, test: float) -> dict[str, Any]:
-    def side(dice: float | None) -> dict[str, Any]:
-        numbers = {"background": 1.0, "lesion": dice, "mean_foreground": dice}
-        groups = {name: numbers for q in ("dice", "iou") for name in (q, f"{q}_low", f"{q}_high")}
-        return {**groups, "num_scored": dict.fromkeys(numbers, 5)}
+def table(**dice: float | None) -> pd.DataFrame:
+    """A slice a patient whose lesion has this Dice: of 100 pixels of it; None for no lesion."""
+    rows = []
+    for patient, value in dice.items():
+        found = 0 if value is None else round(100 * value)
+        lesion = 0 if value is None else 100
+        rows.append(
+            {
+                "case": f"{patient}/000",
+                "patient_pseudonym": patient,
+                "source": "a",
+                "true_positives_background": 900,
+                "false_positives_background": lesion - found,
+                "false_negatives_background": lesion - found,
+                "true_positives_lesion": found,
+                "false_positives_lesion": lesion - found,
+                "false_negatives_lesion": lesion - found,
+            }
+        )
+    return pd.DataFrame(rows)
 
+
+def fold(validation: float | None) -> dict[str, Any]:
+    """What compare reads of scores.json."""
     return {
-        "validation": side(validation),
-        "test": side(test),
-        "trained": {"parameters": 1234, "run_id": "r"},
+        "validation": {"dice": {"lesion": validation, "mean_foreground": validation}},
+        "test": {"dice": dict.fromkeys((*CLASSES, "mean_foreground"), 0.5)},
+        "trained": {"parameters": 1234, "run_id": "r", "recipe": "3f9c1e"},
     }
 
 
+def candidate(
+    name: str, *validation: float | None, test: dict[int, pd.DataFrame] | None = None
+) -> Candidate:
+    test = test or {0: table(p=0.6, q=0.6)}
+    sides = {"validation": {0: table(v=validation[0], w=validation[0])}, "test": test}
+    return Candidate(
+        name,
+        {number: fold(value) for number, value in enumerate(validation)},
+        {
+            subset: scores_of(pool(tables, subset), CLASSES, seed=1, resamples=100)
+            for subset, tables in sides.items()
+        },
+    )
+
+
 def test_the_choice_follows_validation_even_where_the_test_says_otherwise() -> None:
-    assert choose({"a": result(0.70, test=0.9), "b": result(0.71, test=0.1)}) == "b"
+    better, worse = {0: table(p=0.9)}, {0: table(p=0.1)}
+    found = choose([candidate("a", 0.70, test=better), candidate("b", 0.71, test=worse)])
+    assert found.name == "b"
 
 
 def test_a_model_that_could_not_be_scored_is_not_chosen() -> None:
-    assert choose({"a": result(None, test=0.9), "b": result(0.01, test=0.1)}) == "b"
+    assert choose([candidate("a", None), candidate("b", 0.01)]).name == "b"
+
+
+def test_of_equals_the_first_by_name_is_chosen() -> None:
+    assert choose([candidate("b", 0.5), candidate("a", 0.5)]).name == "a"
+
+
+def test_the_choice_rests_on_the_mean_over_the_folds() -> None:
+    found = choose([candidate("a", 0.9, 0.3), candidate("b", 0.5, 0.8), candidate("c", None, 0.64)])
+    assert found.name == "b"
+    assert found.validation_score == pytest.approx(0.65)
+    assert found.rule.endswith("on validation, mean of 2 folds 0.6500")
+
+
+def test_each_patient_of_every_fold_counts_once_in_the_mean() -> None:
+    # Folds of one and of three patients: the mean over patients is not that of the folds' means.
+    test = {0: table(p=0.2), 3: table(q=0.6, r=0.8, s=None)}
+    found = candidate("a", 0.5, 0.5, test=test)
+    side = found.scores["test"]
+    assert side["dice"]["lesion"] == pytest.approx((0.2 + 0.6 + 0.8) / 3)
+    assert (side["num_scored"]["lesion"], side["num_unscored"]["lesion"]) == (3, 1)
+    rows = out_of_fold(found)
+    assert rows["patient_pseudonym"].tolist() == ["p", "q", "r", "s"]
+    assert rows["fold"].tolist() == [0, 3, 3, 3]
+    assert rows["dice_lesion"].tolist() == pytest.approx([0.2, 0.6, 0.8, np.nan], nan_ok=True)
+
+
+def test_a_patient_who_was_tested_twice_is_an_error() -> None:
+    with pytest.raises(ValueError, match=r"1 patients are on the test side of more than one fold"):
+        pool({0: table(p=0.5, q=0.5), 1: table(q=0.4)}, "test")
 
 
 def test_the_headline_leaves_the_background_out_and_keeps_intervals() -> None:
-    content = headline({"a": result(0.7, test=0.6)}, "a")
+    content = headline([candidate("a", 0.7)], "a")
     assert content["champion"] == "a"
     assert content["a"]["test"]["dice"]["lesion"] == {"mean": 0.6, "low": 0.6, "high": 0.6}
     assert "background" not in content["a"]["test"]["dice"]
+    assert set(content["a"]) == {"validation", "test"}
+
+
+def test_the_headline_of_several_folds_has_each_of_them_and_the_mean_that_decides() -> None:
+    content = headline([candidate("a", 0.25, 0.75)], "a")["a"]
+    assert content["mean_of_folds"] == 0.5
+    assert content["folds"]["fold1"] == {"validation": 0.75, "test": 0.5}
 
 
 def test_the_model_card_says_what_was_not_scored_and_that_it_is_for_research() -> None:
-    card = model_card("unet", result(None, test=0.6))
-    assert "| validation | lesion | 5 | not scored | not scored |" in card
-    assert "| test | lesion | 5 | 0.600 (0.600 to 0.600) |" in card
+    card = model_card("unet", candidate("unet", None))
+    assert "| validation | lesion | 0 | not scored | not scored |" in card
+    assert "| test | lesion | 2 | 0.600 (0.600 to 0.600) |" in card
     assert "not a clinical device" in card
+    assert OUT_OF_FOLD not in card
+
+
+def test_the_model_card_of_an_ensemble_says_that_its_scores_are_those_of_its_members() -> None:
+    card = model_card("unet, ensemble of 2 folds", candidate("unet", 0.5, 0.5))
+    assert card.startswith("**unet, ensemble of 2 folds**, 1,234 parameters each, chosen by")
+    assert OUT_OF_FOLD in card
+
+
+def write(folder: Path, *, test: pd.DataFrame) -> None:
+    folder.mkdir(parents=True)
+    (folder / "scores.json").write_text(json.dumps(fold(0.5)))
+    table(**{f"{folder.name}v": 0.5}).to_csv(folder / "validation_counts.csv", index=False)
+    test.to_csv(folder / "test_counts.csv", index=False)
+
+
+def test_the_folds_that_are_named_are_read_and_no_other(tmp_path: Path) -> None:
+    above = tmp_path / "reports" / "evaluation" / "unet"
+    for number, dice in ((0, 0.2), (1, 0.9), (2, 0.4)):
+        write(above / f"fold{number}", test=table(**{f"p{number}": dice}))
+    found = read_candidate(tmp_path, "unet", (2, 0), EVALUATE)
+    assert list(found.folds) == [0, 2]
+    assert found.scores["test"]["dice"]["lesion"] == pytest.approx(0.3)
+    assert found.trained["parameters"] == 1234
+
+
+def test_folds_that_were_not_made_alike_are_not_compared_as_one(tmp_path: Path) -> None:
+    above = tmp_path / "reports" / "evaluation" / "unet"
+    for number in (0, 1):
+        write(above / f"fold{number}", test=table(**{f"p{number}": 0.5}))
+    changed = fold(0.5)
+    changed["trained"]["recipe"] = "77aa00"
+    (above / "fold1" / "scores.json").write_text(json.dumps(changed))
+    with pytest.raises(ValueError, match=r"unet were made in different ways.*'fold1': '77aa00'"):
+        read_candidate(tmp_path, "unet", (0, 1), EVALUATE)
 
 
 def test_a_missing_evaluation_names_the_command(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="dvc repro evaluate@unet"):
-        read_results(tmp_path, ("unet",))
-
-
-def test_the_scores_of_every_architecture_are_read_from_below_one_folder(tmp_path: Path) -> None:
-    for name in ("one", "two"):
-        folder = tmp_path / "reports" / "evaluation" / name
-        folder.mkdir(parents=True)
-        (folder / "scores.json").write_text(json.dumps(result(0.7, test=0.6)))
-    assert read_results(tmp_path, ("one", "two"))["two"] == result(0.7, test=0.6)
+    write(tmp_path / "reports" / "evaluation" / "unet" / "fold0", test=table(p=0.5))
+    with pytest.raises(FileNotFoundError, match="dvc repro evaluate@unet-3`"):
+        read_candidate(tmp_path, "unet", (0, 3), EVALUATE)

@@ -30,6 +30,19 @@ def test_the_split_hash_is_the_md5_of_the_file(tmp_path: Path) -> None:
     assert tracking.split_hash(tmp_path / "missing.csv") == "none"
 
 
+def test_the_split_hash_of_a_fold_does_not_change_when_other_folds_are_added(
+    tmp_path: Path,
+) -> None:
+    one, two = tmp_path / "one.csv", tmp_path / "two.csv"
+    one.write_text('patient,fold,subset\n"Doe, J",0,test\nb,0,train\n')
+    two.write_text('patient,fold,subset\nb,10,test\n"Doe, J",0,test\nb,0,train\nb,1,test\n')
+    assert tracking.split_hash(two, 0) == tracking.split_hash(one, 0)
+    assert tracking.split_hash(one, 0) == tracking.split_hash(one)  # as in dvc.lock
+    assert tracking.split_hash(two, 1) != tracking.split_hash(two, 10)
+    assert tracking.split_hash(two) != tracking.split_hash(one)
+    assert tracking.split_hash(tmp_path / "missing.csv", 0) == "none"
+
+
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     for name in ("code.py", "dvc.lock"):

@@ -16,7 +16,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import keras
 
     from src.data.arrays import Preprocessing
-    from src.inference import ModelCard, save_model
+    from src.model_files import ModelCard, save_model
 
     picture = keras.Input((None, None, 1))
     layer = keras.layers.Conv2D(3, 1, activation="softmax")

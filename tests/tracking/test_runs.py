@@ -98,6 +98,19 @@ def test_pictures_have_a_run_without_parameters_under_the_run_that_links_to_it(
     assert pictures.run_id in note
 
 
+def test_a_run_is_found_by_its_tags_once_it_has_finished(store: tracking.Store) -> None:
+    tags = {"members": "a,b", "stage": "compare"}
+    with (
+        pytest.raises(RuntimeError),
+        tracking.start_run(store, "broken off", parameters={}, tags=tags),
+    ):
+        raise RuntimeError
+    assert tracking.find_run(store, tags) is None
+    run_id = finished_run(store, tags=TAGS | tags)
+    assert tracking.find_run(store, tags) == run_id
+    assert tracking.find_run(store, tags | {"members": "a"}) is None
+
+
 def test_a_table_written_again_replaces_the_older_one(store: tracking.Store) -> None:
     with tracking.start_run(store, "a", parameters={}, tags={}) as run:
         for dice in (0.5, 0.75):
