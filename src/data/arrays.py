@@ -269,7 +269,8 @@ def open_arrays(folder: Path) -> Arrays:
 
     if not (folder / "index.csv").is_file():
         raise FileNotFoundError(
-            f"{folder.name}: no prepared arrays there. Make them with `dvc repro prepare`."
+            f"{folder.parent.name}/{folder.name}: no prepared arrays there. Make them with "
+            "`dvc repro prepare`."
         )
     text = {"case_id": str, "case_pseudonym": str, "pseudonym": str, "source": str}
     index = pd.read_csv(folder / "index.csv", dtype=text, keep_default_na=False)
@@ -392,9 +393,5 @@ def _allocated(path: Path, length: int, dtype: Any) -> np.memmap[Any, Any]:
     array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=(length,))
     with path.open("r+b") as stream:
         if hasattr(os, "posix_fallocate"):
-            try:
-                os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
-            except OSError as error:
-                error.filename = path.name
-                raise
+            os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
     return array
