@@ -6,6 +6,7 @@ takes for a whole one. Everything is written beside its destination and renamed 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -13,6 +14,23 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+_REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Makes a refusal of the system name `path`: what is written aside means nothing to a reader.
+
+    A full disk is told of no file at all, a read-only folder of the one beside the destination.
+    """
+    try:
+        yield
+    except OSError as error:
+        aside = error.filename is None or f".{path.name}-" in str(error.filename)
+        if aside and error.errno in _REFUSALS:
+            error.filename = str(path)
+        raise
 
 
 @contextmanager
@@ -25,16 +43,17 @@ def whole_file(path: Path) -> Iterator[Path]:
     Yields:
         A path beside the destination, with the same suffix.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".", suffix=path.name, dir=path.parent)
-    os.close(handle)
-    aside = Path(name)
-    try:
-        yield aside
-        aside.chmod(0o644)
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+    with _naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(path.suffix, f".{path.name}-", path.parent)
+        os.close(handle)
+        aside = Path(name)
+        try:
+            yield aside
+            aside.chmod(0o644)
+            aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -47,16 +66,17 @@ def whole_folder(path: Path) -> Iterator[Path]:
     Yields:
         An empty folder beside the destination.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-    try:
-        yield aside
-        aside.chmod(0o755)
-        if path.exists():
-            shutil.rmtree(path)
-        aside.replace(path)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    with _naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+        try:
+            yield aside
+            aside.chmod(0o755)
+            if path.exists():
+                shutil.rmtree(path)
+            aside.replace(path)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -357,7 +357,13 @@ def load_segmenter(folder: Path) -> AnySegmenter:
 def _load(folder: Path, card: ModelCard) -> Segmenter:
     import keras
 
-    import src.models  # noqa: F401  (registers the layers that model.keras names)
+    from src.models.checks import check_model  # src.models registers the layers of model.keras
 
     model = keras.models.load_model(folder / "model.keras", compile=False)
+    check_model(
+        model,
+        architecture=card.architecture,
+        in_channels=2 * card.context + 1,
+        num_classes=len(card.classes),
+    )
     return Segmenter(model, Preprocessing.load(folder / "preprocessing.json"), card)

@@ -20,6 +20,7 @@ import numpy as np
 
 from src.files import whole_file
 from src.models.blocks import reseed_dropout
+from src.models.checks import check_weights
 from src.models.metrics import ConfusionMatrix, scores
 
 
@@ -135,9 +136,7 @@ class Checkpoint:
             head = json.loads(str(content["progress"]))
             if head.pop("fingerprint") != self._fingerprint:
                 return None
-            variables = _state_of(model)
-            for number, variable in enumerate(variables):
-                variable.assign(content[f"v{number}"])
+            _put(content, model, _state_of(model))
         return Progress(**head)
 
     def save(self, model: keras.Model, progress: Progress) -> None:
@@ -156,13 +155,21 @@ class Checkpoint:
     def load_best(self, model: keras.Model) -> None:
         """Puts the weights of the best epoch into the model."""
         with np.load(self._best, allow_pickle=False) as content:
-            for number, variable in enumerate(model.weights):
-                variable.assign(content[f"v{number}"])
+            _put(content, model, model.weights)
 
     def remove(self) -> None:
         """Removes the files: the run is complete."""
         for path in (self._state, self._best):
             path.unlink(missing_ok=True)
+
+
+def _put(content: Any, model: keras.Model, variables: Sequence[Any]) -> None:
+    """Puts kept arrays into variables, the model's weights first, after a look at their shapes."""
+    arrays = [content[name] for name in content.files if name != "progress"]
+    surplus = len(variables) - len(model.weights)
+    check_weights(model, [array.shape for array in arrays[: len(arrays) - surplus]])
+    for variable, array in zip(variables, arrays, strict=True):
+        variable.assign(array)
 
 
 def _state_of(model: keras.Model) -> list[Any]:

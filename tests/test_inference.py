@@ -122,3 +122,11 @@ def test_the_card_of_a_folder_is_read_as_it_was_saved(unet_folder: Path) -> None
     assert card.spacing_mm == (0.75, 0.5)
     content = json.loads((unet_folder / "model.json").read_text(encoding="utf-8"))
     assert content["architecture"] == card.architecture == "unet"
+
+
+def test_a_model_and_a_card_of_different_runs_are_refused(tmp_path: Path) -> None:
+    save_unet(tmp_path, NATIVE)
+    path = tmp_path / "model.json"
+    path.write_text(path.read_text().replace('"unet"', '"unetpp"'), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"model\.json describes a unetpp .* holds a unet"):
+        load_segmenter(tmp_path)

@@ -38,7 +38,7 @@ def segmenter(kernel, settings=SETTINGS, **options):
     kernel = np.array(kernel, np.float32)
     inputs = keras.Input((None, None, kernel.shape[2]))
     layer = keras.layers.Conv2D(2, kernel.shape[:2], padding="same", activation="softmax")
-    model = keras.Model(inputs, layer(inputs))
+    model = keras.Model(inputs, layer(inputs), name="unet")
     layer.set_weights([np.stack([0 * kernel, kernel], axis=-1), np.zeros(2, np.float32)])
     return Segmenter(model, settings, replace(CARD, **options))
 

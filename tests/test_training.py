@@ -148,3 +148,11 @@ def test_the_best_epoch_is_that_of_the_monitored_value(tmp_path: Path) -> None:
     _, progress = run(tmp_path, plan=Optimisation(**{**vars(PLAN), "monitor": "mean_iou"}))
     values = [row["validation/mean_iou"] for row in progress.history]
     assert progress.best_epoch == int(np.argmax(values)) + 1
+
+
+def test_kept_weights_of_another_network_are_refused(tmp_path: Path) -> None:
+    model, _ = run(tmp_path)
+    checkpoint = Checkpoint(tmp_path, "same")
+    checkpoint.save_best(keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)]))
+    with pytest.raises(ValueError, match="the kept weights do not fit the network unet"):
+        checkpoint.load_best(model)

@@ -35,7 +35,7 @@ def save_threshold_model(folder: Path, settings: Preprocessing = NATIVE) -> Path
 
     inputs = keras.Input((None, None, 1))
     layer = keras.layers.Conv2D(3, 1, activation="softmax")
-    model = keras.Model(inputs, layer(inputs))
+    model = keras.Model(inputs, layer(inputs), name="threshold")
     layer.set_weights([np.array([[[[0.0, 40.0, 80.0]]]]), np.array([0.0, 0.0, -10.0])])
     save_model(folder, model, card(architecture="threshold", depth=0), settings)
     return folder

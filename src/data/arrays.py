@@ -393,9 +393,5 @@ def _allocated(path: Path, length: int, dtype: Any) -> np.memmap[Any, Any]:
     array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=(length,))
     with path.open("r+b") as stream:
         if hasattr(os, "posix_fallocate"):
-            try:
-                os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
-            except OSError as error:
-                error.filename = path.name
-                raise
+            os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
     return array

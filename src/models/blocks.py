@@ -4,9 +4,9 @@ Everything is written with Keras layers and operations alone, so that any Keras 
 
 A rule for new networks: let no tensor that is trained through have more than two consumers; where
 there must be more, :func:`branch` it. TensorFlow adds three gradients or more by one operation
-that reuses the memory, and takes the place in the sum, of whichever has just become free: the
-weights stop being repeatable. (Two are added alike either way. A tree of additions is no way out:
-TensorFlow's graph optimiser makes that one operation of it.)
+that starts from whichever it finds free to be overwritten, and which that is can depend on the
+timing: the weights need not be the same again. (Two are added alike either way. A tree of
+additions is no way out: TensorFlow's graph optimiser makes that one operation of it.)
 
 Axes are (batch, height, width, channels) throughout.
 """

@@ -289,7 +289,9 @@ def _log(
     ) as run:
         for subset, result in scores.items():
             numbers = metrics_of(result.summary)
-            tracking.log_metrics(run, {f"{subset}/{key}": value for key, value in numbers.items()})
+            # `validation/iou/…` is the curve of training: pixels pooled, at the size of the arrays.
+            group = {"validation": "validation_patients"}.get(subset, subset)
+            tracking.log_metrics(run, {f"{group}/{key}": value for key, value in numbers.items()})
             tracking.log_table(run, result.patients, f"tables/{subset}_patients.json")
             tracking.log_table(run, result.slices, f"tables/{subset}_slices.json")
         tracking.log_artifact(run, folder / "scores.json", "tables")

@@ -13,7 +13,7 @@ from typing import Any
 
 from src.tracking.origin import PROVENANCE, UNKNOWN
 from src.tracking.runs import Run, shorten, source_tags
-from src.tracking.store import Store, pyfunc, quiet_mlflow
+from src.tracking.store import Store, machine_errors, pyfunc, quiet_mlflow
 
 CHAMPION = "champion"
 SCORE_TAG = "validation_score"  # of a registered version: what the choice rested on
@@ -159,7 +159,7 @@ def register_champion(
             f"run {run_id} cannot be registered without the tags {', '.join(missing)}. "
             "Start it with start_run(..., tags=provenance(root, split))."
         )
-    with store.lock:
+    with store.lock, machine_errors(store.uri):
         if not client.search_registered_models(f"name = '{name}'"):
             client.create_registered_model(name)
         before = champion(store, name)

@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from src.tracking.origin import PROVENANCE, UNKNOWN, flatten
-from src.tracking.store import Store, quiet_mlflow
+from src.tracking.store import Store, machine_errors, quiet_mlflow
 
 if TYPE_CHECKING:
     import numpy as np
@@ -75,39 +75,40 @@ def start_run(
         The run, for the functions below.
     """
     mlflow = quiet_mlflow()
-    before = _existing_run(store, run_id) if run_id else None
-    tags = dict(tags)
-    if description:
-        tags["mlflow.note.content"] = description
-    if parent_run_id:
-        tags["mlflow.parentRunId"] = parent_run_id
-    if before:
-        run = Run(store, before.info.run_id)
-        # What made the model is not what evaluates it later: both are told, neither is lost.
-        held = {tag: before.data.tags[tag] for tag in PROVENANCE if tag in before.data.tags}
-        changes = {tag: tags.pop(tag) for tag in held if tag in tags}
-        tags |= _changed(held, changes)
-    else:
-        tags |= source_tags(store.root, tags.get("git_commit", UNKNOWN))
-        if run_id:
-            tags["continues"] = run_id
-        created = store.client.create_run(store.experiment_id, run_name=name, tags=tags)
-        run = Run(store, created.info.run_id)
-    mlflow.start_run(run_id=run.run_id, run_name=name, nested=True, log_system_metrics=True)
-    status = "FAILED"
-    try:
-        _log_parameters(run, parameters, before.data.params if before else {})
-        log_tags(run, tags)
-        yield run
-        status = "FINISHED"
-    except KeyboardInterrupt:
-        status = "KILLED"
-        raise
-    finally:
-        mlflow.end_run(status)
-        # A finished training that is opened again to add an evaluation keeps its duration.
-        if before and before.info.status == status == "FINISHED":
-            store.client.set_terminated(run.run_id, status, before.info.end_time)
+    with machine_errors(store.uri):
+        before = _existing_run(store, run_id) if run_id else None
+        tags = dict(tags)
+        if description:
+            tags["mlflow.note.content"] = description
+        if parent_run_id:
+            tags["mlflow.parentRunId"] = parent_run_id
+        if before:
+            run = Run(store, before.info.run_id)
+            # What made the model is not what evaluates it later: both are told, neither is lost.
+            held = {tag: before.data.tags[tag] for tag in PROVENANCE if tag in before.data.tags}
+            changes = {tag: tags.pop(tag) for tag in held if tag in tags}
+            tags |= _changed(held, changes)
+        else:
+            tags |= source_tags(store.root, tags.get("git_commit", UNKNOWN))
+            if run_id:
+                tags["continues"] = run_id
+            created = store.client.create_run(store.experiment_id, run_name=name, tags=tags)
+            run = Run(store, created.info.run_id)
+        mlflow.start_run(run_id=run.run_id, run_name=name, nested=True, log_system_metrics=True)
+        status = "FAILED"
+        try:
+            _log_parameters(run, parameters, before.data.params if before else {})
+            log_tags(run, tags)
+            yield run
+            status = "FINISHED"
+        except KeyboardInterrupt:
+            status = "KILLED"
+            raise
+        finally:
+            mlflow.end_run(status)
+            # A finished training that is opened again to add an evaluation keeps its duration.
+            if before and before.info.status == status == "FINISHED":
+                store.client.set_terminated(run.run_id, status, before.info.end_time)
 
 
 def find_run(store: Store, tags: Mapping[str, str]) -> str | None:

@@ -6,11 +6,15 @@ module.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import logging
 import os
+import sqlite3
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +47,8 @@ def quiet_mlflow() -> Any:
     logging.getLogger("alembic").setLevel(logging.WARNING)
     # It warns where an environment has no pip; environments made by uv have none.
     logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)
+    # It prints the traceback of each error that it raises as well.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     import mlflow
 
     return mlflow
@@ -54,6 +60,40 @@ def pyfunc() -> Any:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*AnyType", UserWarning)
         return importlib.import_module("mlflow.pyfunc")
+
+
+# What hinders SQLite, and the system's own number for it.
+_HINDRANCES = {
+    sqlite3.SQLITE_FULL: errno.ENOSPC,
+    sqlite3.SQLITE_READONLY: errno.EROFS,
+    sqlite3.SQLITE_CANTOPEN: errno.EACCES,
+    sqlite3.SQLITE_IOERR: errno.EIO,
+}
+
+
+@contextmanager
+def machine_errors(uri: str) -> Iterator[None]:
+    """Raises what hinders the database (a full disk, a read-only folder) as the OSError it is.
+
+    MLflow wraps it in an exception of its own, which a command would take for a defect.
+
+    Args:
+        uri: Address of the store, for the message.
+
+    Raises:
+        OSError: The machine's limit, naming the database.
+    """
+    try:
+        yield
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, sqlite3.Error):
+            cause = cause.__cause__ or cause.__context__
+        # The lowest byte is the kind; what stands above it tells variants apart.
+        number = _HINDRANCES.get(getattr(cause, "sqlite_errorcode", 0) & 0xFF)
+        if number is None:
+            raise
+        raise OSError(number, os.strerror(number), uri.removeprefix("sqlite:///")) from error
 
 
 @dataclass(frozen=True)
@@ -137,7 +177,7 @@ def open_store(root: Path, experiment: str = EXPERIMENT) -> Store:
     uri = store_uri(root)
     root = repository(root)
     mlflow = quiet_mlflow()
-    with _lock(root):
+    with _lock(root), machine_errors(uri):
         if uri.startswith("sqlite:///"):
             _create_database(Path(uri.removeprefix("sqlite:///")))
         environment = os.environ.get("MLFLOW_TRACKING_URI")

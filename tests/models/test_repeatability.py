@@ -68,7 +68,6 @@ def test_no_tensor_has_more_than_two_consumers(architecture, options, normalisat
 def test_a_training_step_never_adds_more_than_two_gradients_at_once(architecture, normalisation):
     model = compiled(
         architecture,
-        depth=3,
         filters=2,
         normalisation=normalisation,
         residual=True,
@@ -93,10 +92,9 @@ def test_a_loss_never_adds_more_than_two_gradients_at_once(name):
     assert max(sums_of_the_training_step(model, *batch()), default=0) <= 2
 
 
-@pytest.mark.parametrize("normalisation", ["batch", "instance"])
-def test_the_same_seed_gives_the_same_weights_in_float32(normalisation):
+def test_the_same_seed_gives_the_same_weights_in_float32():
     one, other = (
-        trained("unet", seed=1, steps=2, depth=1, normalisation=normalisation)[0].get_weights()
+        trained("unet", seed=1, steps=2, depth=1, normalisation="instance")[0].get_weights()
         for _ in range(2)
     )
     for weight, same in zip(one, other, strict=True):
@@ -108,18 +106,16 @@ def test_another_seed_gives_other_weights():
     assert not np.array_equal(one, other)
 
 
-def digests():
-    """Of the weights of every architecture, all options on, after some steps in bfloat16."""
+def digest():
+    """Of the weights of a U-Net++ with all options on, after some steps in bfloat16."""
     keras.mixed_precision.set_dtype_policy("mixed_bfloat16")
-    options = {"residual": True, "deep_supervision": True}
-    for architecture in ARCHITECTURES:
-        model, _ = trained(architecture, filters=2, steps=10, **options)
-        content = b"".join(weight.tobytes() for weight in model.get_weights())
-        yield hashlib.sha256(content).hexdigest()
+    model, _ = trained("unetpp", steps=5, filters=2, residual=True, deep_supervision=True)
+    content = b"".join(weight.tobytes() for weight in model.get_weights())
+    return hashlib.sha256(content).hexdigest()
 
 
-def test_two_processes_train_every_architecture_to_the_same_bits():
-    program = "from tests.models.test_repeatability import digests; print(*digests())"
+def test_two_processes_train_to_the_same_bits():
+    program = "from tests.models.test_repeatability import digest; print(digest())"
     running = [
         subprocess.Popen(
             [sys.executable, "-c", program],
@@ -130,6 +126,6 @@ def test_two_processes_train_every_architecture_to_the_same_bits():
         )
         for _ in range(2)
     ]
-    one, other = (process.communicate()[0].split() for process in running)
-    assert len(set(one)) == len(ARCHITECTURES)
+    one, other = (process.communicate()[0].strip() for process in running)
+    assert len(one) == 64  # sixty-four hexadecimal digits: both ran to the end
     assert one == other
