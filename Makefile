@@ -11,7 +11,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 # uv installs several times faster; pip does the same from the same lock.
 UV := $(shell command -v uv 2>/dev/null)
 ifdef UV
-INSTALL := uv pip install --quiet --python $(BIN)/python --require-hashes
+INSTALL := uv pip install --compile-bytecode --quiet --python $(BIN)/python --require-hashes
 else
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 endif

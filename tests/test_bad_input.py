@@ -97,8 +97,10 @@ def prepared(healthy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for stage in STAGES[:3]:
         done = run(folder, *command(stage))
         assert done.returncode == 0, done.stdout + done.stderr
-    (folder / "models" / "unet").mkdir(parents=True)
-    (folder / "models" / "unet" / "model.json").write_text("from before", encoding="utf-8")
+    (folder / "models" / "unet" / "fold0").mkdir(parents=True)
+    (folder / "models" / "unet" / "fold0" / "model.json").write_text(
+        "from before", encoding="utf-8"
+    )
     return folder
 
 
@@ -248,9 +250,12 @@ def test_without_a_data_folder_both_ways_to_one_are_told(fresh: Path) -> None:
     [
         ("split", "prepared/cases.csv: no case table there. Make it with `dvc repro audit`"),
         ("prepare", "prepared/split.csv is missing. Make it with `dvc repro split`"),
-        ("train unet", "prepared/arrays: no prepared arrays there. Make them with `dvc repro pre"),
+        (
+            "train unet",
+            "prepared/arrays/fold0: no prepared arrays there. Make them with `dvc repro pre",
+        ),
         ("evaluate unet", "prepared/split.csv is missing. Make it with `dvc repro split`"),
-        ("compare", "Make it with `dvc repro evaluate@unet`"),
+        ("compare", "Make it with `dvc repro evaluate@unet-0`"),
     ],
 )
 def test_a_stage_without_its_input_names_the_command_that_makes_it(
@@ -312,7 +317,7 @@ def on_a_disk(
 @pytest.mark.usefixtures("mounts")
 @pytest.mark.parametrize(
     ("stage", "named"),
-    [("split", "prepared/split.csv"), ("prepare", "prepared/arrays")],
+    [("split", "prepared/split.csv"), ("prepare", "prepared/arrays/fold0")],
 )
 @pytest.mark.parametrize(
     ("state", "words"),

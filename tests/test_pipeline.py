@@ -195,10 +195,10 @@ def test_dvc_shows_the_scores_that_mlflow_has(finished: Repository) -> None:
     scores = shown[""]["data"]["reports/metrics.json"]["data"]
     assert scores["champion"] == "unet"
     logged = finished.trainings()[-1].data.metrics
-    for subset in ("validation", "test"):
+    for subset, group in (("validation", "validation_patients"), ("test", "test")):
         for name in ("organ", "lesion"):
             mean = scores["unet"][subset]["dice"][name]["mean"]
-            assert mean == pytest.approx(logged[f"{subset}/dice/{name}"], abs=1e-6)
+            assert mean == pytest.approx(logged[f"{group}/dice/{name}"], abs=1e-6)
 
 
 def test_the_plots_are_drawn_and_leave_the_checkout_clean(finished: Repository) -> None:

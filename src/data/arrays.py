@@ -269,7 +269,7 @@ def open_arrays(folder: Path) -> Arrays:
 
     if not (folder / "index.csv").is_file():
         raise FileNotFoundError(
-            f"{folder.parent.name}/{folder.name}: no prepared arrays there. Make them with "
+            f"{'/'.join(folder.parts[-3:])}: no prepared arrays there. Make them with "
             "`dvc repro prepare`."
         )
     text = {"case_id": str, "case_pseudonym": str, "pseudonym": str, "source": str}
