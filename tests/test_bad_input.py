@@ -252,7 +252,7 @@ def test_without_a_data_folder_both_ways_to_one_are_told(fresh: Path) -> None:
         ("prepare", "prepared/split.csv is missing. Make it with `dvc repro split`"),
         (
             "train unet",
-            "prepared/arrays/fold0: no prepared arrays there. Make them with `dvc repro pre",
+            "prepared/arrays/fold0: no prepared arrays there. Make them with",
         ),
         ("evaluate unet", "prepared/split.csv is missing. Make it with `dvc repro split`"),
         ("compare", "Make it with `dvc repro evaluate@unet-0`"),

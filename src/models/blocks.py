@@ -142,6 +142,23 @@ def convolution_block(
     return outputs
 
 
+@keras.saving.register_keras_serializable(package="ct_segmentation")
+class BilinearDoubling(keras.layers.Layer):  # type: ignore[misc]  # Keras is untyped
+    """Doubles height and width with bilinear interpolation, for pictures of any size.
+
+    Each pixel is repeated twice along both axes and the result averaged by [1, 2, 1] / 4, edges
+    repeated: with pixel centres at halves that is bilinear interpolation. `UpSampling2D` does the
+    same, but cannot be traced where height and width are left open, as they are in inference.
+    """
+
+    def call(self, inputs: keras.KerasTensor) -> keras.KerasTensor:
+        """(B, H, W, C) -> (B, 2 H, 2 W, C)."""
+        doubled = ops.repeat(ops.repeat(inputs, 2, axis=1), 2, axis=2)
+        padded = ops.pad(doubled, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="symmetric")
+        # [1, 1] / 2 twice is [1, 2, 1] / 4.
+        return ops.average_pool(ops.average_pool(padded, 2, strides=1), 2, strides=1)
+
+
 def upsample(
     inputs: keras.KerasTensor, filters: int, *, upsampling: str, name: str
 ) -> keras.KerasTensor:
@@ -170,7 +187,8 @@ def upsample(
     outputs = keras.layers.Conv2D(filters, 1, kernel_initializer="he_normal", name=f"{name}_conv")(
         inputs
     )
-    return keras.layers.UpSampling2D(2, interpolation=upsampling, name=f"{name}_resize")(outputs)
+    doubling = BilinearDoubling if upsampling == "bilinear" else keras.layers.UpSampling2D
+    return doubling(name=f"{name}_resize")(outputs)
 
 
 def attention_gate(
@@ -208,9 +226,7 @@ def attention_gate(
         bias_initializer=keras.initializers.Constant(GATE_BIAS),
         name=f"{name}_psi",
     )(keras.layers.ReLU(name=f"{name}_relu")(joined))
-    coefficients = keras.layers.UpSampling2D(2, interpolation="bilinear", name=f"{name}_resize")(
-        coefficients
-    )
+    coefficients = BilinearDoubling(name=f"{name}_resize")(coefficients)
     return keras.layers.Multiply(name=name)([skip[1], coefficients])
 
 

@@ -73,3 +73,25 @@ def test_every_epoch_and_layer_draws_a_dropout_of_its_own(architecture):
         blocks.reseed_dropout(model, seed=3, epoch=epoch)
         states |= {tuple(np.array(layer.seed_generator.state)) for layer in dropouts}
     assert len(states) == 2 * len(dropouts) > 0  # epochs x layers
+
+
+def test_bilinear_doubling_is_bilinear_interpolation() -> None:
+    image = np.random.default_rng(1).normal(size=(2, 5, 7, 3)).astype(np.float32)
+    expected = tf.image.resize(image, (10, 14), method="bilinear")
+    np.testing.assert_allclose(blocks.BilinearDoubling()(image), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("architecture", ["unet", "unetpp", "attention_unet"])
+@pytest.mark.parametrize("upsampling", blocks.UPSAMPLINGS)
+def test_every_network_can_be_traced_for_pictures_of_any_size(
+    architecture: str, upsampling: str
+) -> None:
+    model = build_model(
+        architecture, in_channels=1, num_classes=2, depth=2, filters=2, dropout=0.0,
+        normalisation="batch", upsampling=upsampling,
+    )  # fmt: skip
+    open_sizes = tf.TensorSpec((None, None, None, 1), tf.float32)
+    traced = tf.function(lambda batch: model(batch, training=False), input_signature=[open_sizes])
+    for size in ((8, 12), (16, 4)):
+        image = np.ones((1, *size, 1), np.float32)
+        np.testing.assert_allclose(traced(image), model(image, training=False), atol=1e-5)
