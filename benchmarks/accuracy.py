@@ -224,7 +224,7 @@ def main(
 ) -> None:
     """Trains methods for the same wall clock and scores their masks of the same test patients.
 
-    Example: python benchmarks/accuracy.py --data ../shared/data/sts-ct --out accuracy
+    Example: python benchmarks/accuracy.py --data FOLDER --out accuracy
     """
     names = methods.split(",")
     unknown = [name for name in names if name not in (*OURS, *PEERS)]
