@@ -157,7 +157,7 @@ def choose(candidates: Sequence[Candidate]) -> Candidate:
 
 
 def headline(candidates: Sequence[Candidate], chosen: str) -> dict[str, Any]:
-    """What `dvc metrics show` prints: patient means with intervals, few enough to read.
+    """All of the comparison, for programs: patient means with intervals.
 
     With several folds also the mean foreground Dice of each, and the mean that decides.
     """
@@ -185,6 +185,27 @@ def headline(candidates: Sequence[Candidate], chosen: str) -> dict[str, Any]:
                 for fold, result in candidate.folds.items()
             }
     return content
+
+
+def metric_files(candidate: Candidate) -> dict[str, dict[str, dict[str, float | None]]]:
+    """What `dvc metrics show` prints: it makes a row of a file and a column of a number.
+
+    Returns:
+        Class, or `mean_foreground` -> Dice on validation; Dice with its interval and IoU on test.
+    """
+    scores = candidate.scores
+    return {
+        label: {
+            "validation": {"dice": scores["validation"]["dice"][label]},
+            "test": {
+                "dice": scores["test"]["dice"][label],
+                "low": scores["test"]["dice_low"][label],
+                "high": scores["test"]["dice_high"][label],
+                "iou": scores["test"]["iou"][label],
+            },
+        }
+        for label in foreground(scores["test"])
+    }
 
 
 def register(root: Path, params: Params, chosen: Candidate) -> str:
@@ -308,6 +329,11 @@ def main() -> None:
     with whole_folder(root / "reports" / "out_of_fold") as aside:
         for candidate in candidates:
             out_of_fold(candidate).to_csv(aside / f"{candidate.name}.csv", index=False)
+    with whole_folder(root / "reports" / "metrics") as aside:
+        for candidate in candidates:
+            for label, numbers in metric_files(candidate).items():
+                path = aside / candidate.name / f"{label}.json"
+                write_text(path, json.dumps(numbers, indent=2) + "\n")
     content = headline(candidates, chosen.name)
     write_text(root / "reports" / "metrics.json", json.dumps(content, indent=2) + "\n")
     terminal.console.print(f"{sentence}. Look at it: make ui")

@@ -12,6 +12,7 @@ from src.stages.compare import (
     Candidate,
     choose,
     headline,
+    metric_files,
     model_card,
     out_of_fold,
     pool,
@@ -120,6 +121,14 @@ def test_the_headline_of_several_folds_has_each_of_them_and_the_mean_that_decide
     content = headline([candidate("a", 0.25, 0.75)], "a")["a"]
     assert content["mean_of_folds"] == 0.5
     assert content["folds"]["fold1"] == {"validation": 0.75, "test": 0.5}
+
+
+def test_dvc_gets_a_row_of_five_numbers_for_each_class() -> None:
+    rows = metric_files(candidate("a", 0.7))
+    assert list(rows) == ["lesion", "mean_foreground"]
+    assert rows["lesion"]["validation"] == {"dice": 0.7}
+    iou = pytest.approx(0.6 / (2 - 0.6))
+    assert rows["lesion"]["test"] == {"dice": 0.6, "low": 0.6, "high": 0.6, "iou": iou}
 
 
 def test_the_model_card_says_what_was_not_scored_and_that_it_is_for_research() -> None:
