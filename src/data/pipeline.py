@@ -7,6 +7,7 @@ crash therefore shows the same pictures, bit for bit.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,8 @@ from src.data.sampling import Plan, Sampling, classes_held, place_view, plan_epo
 
 if TYPE_CHECKING:
     import tensorflow as tf
+
+AHEAD = 4  # batches that are ready before training asks for them
 
 Case = tuple[NDArray[np.float32], NDArray[np.uint8]]
 """Image (H, W, C) in normalised units and mask (H, W) of class indices; or a batch of them."""
@@ -85,11 +88,16 @@ class Batches:
                 tf.ensure_shape(masks, (None, height, width)),
             )
 
-        return (
+        batches = (
             tf.data.Dataset.range(len(self))
-            .map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-            .prefetch(tf.data.AUTOTUNE)
+            .map(load, num_parallel_calls=os.cpu_count() or 1, deterministic=True)
+            .prefetch(AHEAD)
         )
+        # At the end of an epoch TensorFlow can wait until its tuner next wakes up: after 5, 10 or
+        # 20 s, up to as long again as the epoch took. Nothing is left here to be tuned.
+        options = tf.data.Options()
+        options.autotune.enabled = False
+        return batches.with_options(options)
 
 
 class TrainingCases:
