@@ -167,7 +167,7 @@ class Prepare(_Group):
 
     window: Annotated[LevelWidth | Percentiles | NoWindow, Field(discriminator="kind")]
     size_mode: Literal["resize", "pad", "native"]
-    size: Size
+    image_size: Size
     pad_to_multiple: Annotated[int, Field(ge=1, le=512)]
     normalise: Literal["zscore", "unit"]
 
@@ -329,18 +329,22 @@ class Params(_Group):
         if (
             patch
             and self.prepare.size_mode == "resize"
-            and any(side > whole for side, whole in zip(patch, self.prepare.size, strict=True))
+            and any(
+                side > whole for side, whole in zip(patch, self.prepare.image_size, strict=True)
+            )
         ):
             raise ValueError(
-                f"train.sampling.patch_size {list(patch)} must fit into prepare.size "
-                f"{list(self.prepare.size)}, or set prepare.size_mode: native"
+                f"train.sampling.patch_size {list(patch)} must fit into prepare.image_size "
+                f"{list(self.prepare.image_size)}, or set prepare.size_mode: native"
             )
         step = 2**self.train.model.depth
         depth = self.train.model.depth
-        if self.prepare.size_mode == "resize" and any(side % step for side in self.prepare.size):
+        if self.prepare.size_mode == "resize" and any(
+            side % step for side in self.prepare.image_size
+        ):
             raise ValueError(
-                f"prepare.size must be divisible by {step} (train.model.depth {depth}), "
-                f"got {list(self.prepare.size)}"
+                f"prepare.image_size must be divisible by {step} (train.model.depth {depth}), "
+                f"got {list(self.prepare.image_size)}"
             )
         if self.prepare.size_mode != "resize" and self.prepare.pad_to_multiple % step:
             raise ValueError(
@@ -348,11 +352,11 @@ class Params(_Group):
                 f"got {self.prepare.pad_to_multiple}"
             )
         if self.prepare.size_mode == "pad" and any(
-            side % self.prepare.pad_to_multiple for side in self.prepare.size
+            side % self.prepare.pad_to_multiple for side in self.prepare.image_size
         ):
             raise ValueError(
-                "prepare.size must be divisible by prepare.pad_to_multiple "
-                f"({self.prepare.pad_to_multiple}), got {list(self.prepare.size)}"
+                "prepare.image_size must be divisible by prepare.pad_to_multiple "
+                f"({self.prepare.pad_to_multiple}), got {list(self.prepare.image_size)}"
             )
         return self
 

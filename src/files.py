@@ -45,7 +45,9 @@ def whole_file(path: Path) -> Iterator[Path]:
     """
     with _naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(path.suffix, f".{path.name}-", path.parent)
+        # Both parts of .nii.gz: what writes the file may tell its format by its name.
+        suffix = "".join(path.suffixes[-2:])
+        handle, name = tempfile.mkstemp(suffix, f".{path.name}-", path.parent)
         os.close(handle)
         aside = Path(name)
         try:

@@ -81,7 +81,7 @@ def healthy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     change(
         folder,
         data__classes=["background", "organ"], data__labels={0: "background", 1: "organ"},
-        data__source=None, split__stratify_class="organ", prepare__size=[32, 32],
+        data__source=None, split__stratify_class="organ", prepare__image_size=[32, 32],
         train__architectures=["unet"], train__model__depth=2,
     )  # fmt: skip
     for seed in range(4):
@@ -136,7 +136,11 @@ def test_every_stage_refuses_a_misspelt_parameter_and_touches_nothing(
     [
         ("train__learning_rate", 2, "train.learning_rate: got 2, input should be less than"),
         ("train__epochs", "many", "train.epochs: got 'many', input should be a valid integer"),
-        ("prepare__size", [30, 30], "prepare.size must be divisible by 4 (train.model.depth 2)"),
+        (
+            "prepare__image_size",
+            [30, 30],
+            "prepare.image_size must be divisible by 4 (train.model.depth 2)",
+        ),
         ("split__stratify_class", "tumour", "split.stratify_class must be one of ['organ']"),
     ],
 )

@@ -41,7 +41,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     yaml = YAML(typ="safe")
     params = yaml.load(ROOT / "params.yaml")
     params["split"] |= {"folds": len(FOLDS), "fold": list(FOLDS)}
-    params["prepare"] |= {"size": [32, 32]}
+    params["prepare"] |= {"image_size": [32, 32]}
     params["train"] |= {"architectures": ["unet"], "epochs": 1, "warmup_epochs": 0}
     params["train"] |= {"overlay_every": 50, "precision": "float32"}
     params["train"]["model"] |= {"depth": 2, "filters": 4}

@@ -130,7 +130,7 @@ def set_small_parameters(path: Path) -> None:
     yaml = YAML()
     content = yaml.load(path)
     content["split"]["test_patients"] = PATIENTS[3:5]
-    content["prepare"]["size"] = [64, 64]
+    content["prepare"]["image_size"] = [64, 64]
     content["train"] |= {
         "architectures": ["unet"], "epochs": 2, "warmup_epochs": 1, "batch_size": 4,
         "overlay_every": 1, "learning_rate": 0.01,

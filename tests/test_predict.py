@@ -232,7 +232,7 @@ def test_preprocessing_comes_with_the_model_not_from_params_yaml(here: Path, com
     text = (here / "params.yaml").read_text(encoding="utf-8")
     changed = text.replace("level: 40, width: 400", "level: 900, width: 10")
     changed = changed.replace("normalise: zscore", "normalise: unit")
-    changed = changed.replace("size: [128, 128]", "size: [64, 64]")
+    changed = changed.replace("image_size: [128, 128]", "image_size: [64, 64]")
     assert changed.count("\n") == text.count("\n")
     assert len({text, changed}) == 2
     (here / "params.yaml").write_text(changed, encoding="utf-8")

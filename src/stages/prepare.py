@@ -64,7 +64,7 @@ def prepare(
             slices(),
             window=window,
             size_mode=params.prepare.size_mode,
-            size=params.prepare.size,
+            size=params.prepare.image_size,
             multiple=params.prepare.pad_to_multiple,
             normalise=params.prepare.normalise,
             classes=params.data.classes,
