@@ -20,7 +20,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     picture = keras.Input((None, None, 1))
     layer = keras.layers.Conv2D(3, 1, activation="softmax")
-    model = keras.Model(picture, layer(picture))
+    model = keras.Model(picture, layer(picture), name="unet")
     # Scores 0, 40 x - 20 and 0 for a windowed value x: class 1 wins above x = 0.5.
     layer.set_weights([np.array([0, 40, 0], "f4").reshape(1, 1, 1, 3), np.array([0, -20, 0], "f4")])
     settings = Preprocessing(-100, 100, 0.0, 1.0, "native", (1, 1), 1)
