@@ -16,6 +16,9 @@ else
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 endif
 
+# Named where the data are the demo: without a remote's name, and without a default one, DVC warns.
+DEMO = $(if $(shell grep -s "remote: demo" data.dvc),--remote demo)
+
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -37,8 +40,8 @@ setup: $(VENV)/.runtime  ## make .venv and install what requirements.lock names
 gpu: $(VENV)/.runtime  ## add the CUDA libraries for TensorFlow
 	@$(INSTALL) -r requirements-gpu.lock
 
-data: setup  # the demo data, unless data/ is there
-	@test -e data || { echo "fetching the demo data from demo-remote/"; dvc pull --quiet data.dvc; }
+data: setup  ## the demo data, unless data/ is there
+	@test -e data || { echo "fetching the demo data from demo-remote/"; dvc pull --quiet $(DEMO) data.dvc; }
 
 repro: data  ## set up, get the demo data, run the pipeline
 	@dvc repro

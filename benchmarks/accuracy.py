@@ -93,7 +93,7 @@ def run_ours(job: Job, setting: Setting) -> None:
     set_parameters(
         file,
         {
-            "train.architectures": [job.method],
+            "architectures": [job.method],
             "train.seed": job.seed,
             "train.max_minutes": job.minutes,
         },

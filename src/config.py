@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -232,9 +233,8 @@ class Augmentation(_Group):
 
 
 class Train(_Group):
-    """The training of one network per architecture."""
+    """The training of one network."""
 
-    architectures: Words
     seed: Annotated[int, Field(ge=0, lt=2**31)]
     epochs: Annotated[int, Field(ge=1)]
     max_minutes: Positive | None
@@ -256,13 +256,6 @@ class Train(_Group):
 
     @model_validator(mode="after")
     def _consistent(self) -> Train:
-        unknown = [name for name in self.architectures if name not in ARCHITECTURES]
-        if unknown or not self.architectures:
-            raise ValueError(
-                f"architectures must be among {list(ARCHITECTURES)}, got {list(self.architectures)}"
-            )
-        if len(set(self.architectures)) != len(self.architectures):
-            raise ValueError(f"architectures names one twice: {list(self.architectures)}")
         if self.warmup_epochs >= self.epochs:
             raise ValueError(
                 f"warmup_epochs ({self.warmup_epochs}) must be below epochs ({self.epochs})"
@@ -305,6 +298,7 @@ class Params(_Group):
     audit: Audit
     split: Split
     prepare: Prepare
+    architectures: Words
     train: Train
     inference: Inference
     evaluate: Evaluate
@@ -312,6 +306,11 @@ class Params(_Group):
 
     @model_validator(mode="after")
     def _groups_fit_together(self) -> Params:
+        names = list(self.architectures)
+        if not names or not set(names) <= set(ARCHITECTURES):
+            raise ValueError(f"architectures must be among {list(ARCHITECTURES)}, got {names}")
+        if len(set(names)) != len(names):
+            raise ValueError(f"architectures names one twice: {names}")
         if self.split.stratify_class not in self.data.classes[1:]:
             raise ValueError(
                 f"split.stratify_class must be one of {list(self.data.classes[1:])} (data.classes "
@@ -393,7 +392,7 @@ def load_params(path: Path) -> Params:
     try:
         return Params.model_validate(_plain(content))
     except ValidationError as error:
-        lines = [_wrong_line(content, entry) for entry in error.errors()]
+        lines = _wrong_lines(content, error.errors())
         raise ValueError(
             f"{path.name} has {len(lines)} wrong {'line' if len(lines) == 1 else 'lines'}:\n"
             + "\n".join(f"  {line}" for line in lines)
@@ -417,8 +416,26 @@ def _plain(node: Any) -> Any:
     return node
 
 
-def _wrong_line(content: Any, entry: Any) -> str:
-    """One line of the error message for one pydantic error."""
+def _wrong_lines(content: Any, entries: Sequence[Any]) -> list[str]:
+    """One line of the error message for each pydantic error.
+
+    A misspelt name is one mistake, although pydantic counts it as an unknown and a missing one.
+    """
+    located = [(*_locate(content, entry), entry) for entry in entries]
+    meant = {
+        (*where[:-1], _likely_name(where))
+        for where, _, _, entry in located
+        if entry["type"] == "extra_forbidden"
+    }
+    return [
+        _wrong_line(*one)
+        for one in located
+        if not (one[-1]["type"] == "missing" and tuple(one[0]) in meant)
+    ]
+
+
+def _locate(content: Any, entry: Any) -> tuple[list[Any], int | None, Any]:
+    """Where a pydantic error lies in the file: the path to it, its line, what stands there."""
     # Discriminators and the branches of a union stand in pydantic's location but not in the file.
     where: list[Any] = []
     line = None
@@ -435,6 +452,10 @@ def _wrong_line(content: Any, entry: Any) -> str:
             continue
         where.append(part)
         line = position[0] + 1
+    return where, line, node
+
+
+def _wrong_line(where: list[Any], line: int | None, node: Any, entry: Any) -> str:
     name = ".".join(str(part) for part in where)
     expected = str(entry["msg"]).removeprefix("Value error, ")
     expected = expected[0].lower() + expected[1:]
@@ -442,12 +463,18 @@ def _wrong_line(content: Any, entry: Any) -> str:
     if entry["type"] == "missing":
         return f"{prefix}{name}: missing; add it (`git diff params.yaml` shows what was removed)"
     if entry["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(str(where[-1]), _siblings(where), n=1)
-        hint = f"; did you mean {close[0]}?" if close else "; remove it"
+        close = _likely_name(where)
+        hint = f"; did you mean {close}?" if close else "; remove it"
         return f"{prefix}{name}: unknown parameter{hint}"
     if entry["type"] == "value_error":
         return f"{prefix}{name}: {expected}" if name else f"{prefix}{expected}"
     return f"{prefix}{name}: got {node!r}, {expected}"
+
+
+def _likely_name(where: list[Any]) -> str | None:
+    """What the last name of the path `where` was meant to be; None where nothing is like it."""
+    close = difflib.get_close_matches(str(where[-1]), _siblings(where), n=1)
+    return close[0] if close else None
 
 
 def _siblings(where: list[Any]) -> list[str]:
@@ -474,6 +501,5 @@ def public_parameters(params: Params, architecture: str, fold: int | None = None
     content["split"]["test_patients"] = len(content["split"]["test_patients"])
     if fold is not None:
         content["split"]["fold"] = fold
-    content["train"].pop("architectures")
-    content["train"]["architecture"] = architecture
-    return content
+    content.pop("architectures")
+    return {"architecture": architecture, **content}

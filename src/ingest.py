@@ -14,9 +14,10 @@ from src import terminal
 from src.config import load_params
 from src.data.findings import count_of
 from src.files import whole_file
-from src.stages.audit import audit, report
+from src.stages.audit import audit, report, write_findings
 
 DEMO = "demo"
+FINDINGS = "prepared/ingest_findings.csv"  # of a folder that is not yet data/
 
 
 def dvc(*arguments: str) -> None:
@@ -66,6 +67,13 @@ def forget_the_demo(root: Path) -> None:
         dvc("remote", "remove", "--project", DEMO)
 
 
+def remove_empty_folders(folder: Path) -> None:
+    """Removes what DVC leaves of data that were here before: it removes files alone."""
+    for below in sorted(folder.rglob("*/"), reverse=True):
+        if not below.is_symlink() and below.is_dir() and not any(below.iterdir()):
+            below.rmdir()
+
+
 def main(
     folder: Annotated[Path, typer.Argument(help="your images and masks, nested as you like")],
     link: Annotated[
@@ -89,17 +97,20 @@ def main(
     if source == root / "data" or (root / "data") in source.parents:
         raise ValueError(f"{folder} is data/ itself: version it with `dvc add data`.")
     table, findings = audit(source, params)
-    errors = report(findings, table)
+    errors = report(findings, table, all_in=FINDINGS)
     if errors:
+        write_findings(root / FINDINGS, findings)
         terminal.fail(
             f"{count_of(errors, 'error')}: nothing was brought in. Mend the files, or the groups "
-            "data and audit of params.yaml, and run the same command again."
+            f"data and audit of params.yaml, and run the same command again. All of them stand in "
+            f"{FINDINGS}."
         )
     refuse_to_lose(root)
     forget_the_demo(root)
     if link:
         dvc("config", "--local", "cache.type", "reflink,hardlink,symlink,copy")
     dvc("add", "--force", "--out", "data", str(source))
+    remove_empty_folders(root / "data")
     terminal.console.print(
         f"{count_of(table['patient'].nunique(), 'patient')} in data/, versioned in data.dvc; the "
         "demo remote is removed, so nothing private can be pushed into the repository.\n"

@@ -351,10 +351,9 @@ def _report(
             f"unlike_training of {out / TABLE}"
         )
     values = ", ".join(f"{index} {name}" for index, name in enumerate(class_names))
-    terminal.console.print(
-        f"{count_of(done.written, 'scan')} segmented ({values})\nLook at {out / TABLE} and at the "
-        f"masks in {out}"
-    )
+    terminal.console.print(f"{count_of(done.written, 'scan')} segmented ({values})")
+    if done.written:
+        terminal.console.print(f"Look at {out / TABLE} and at the masks in {out}")
     if done.failed or unread:
         terminal.fail(
             f"{count_of(done.failed + unread, 'file')} could not be segmented; the warnings above "

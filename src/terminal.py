@@ -1,15 +1,17 @@
 """How the commands speak: one message for a mistake, a progress bar for long work, an exit code.
 
-Exit codes: 0 done, 1 a finding or a failure, 2 wrong use of the command.
+Exit codes: 0 done, 1 a finding or a failure, 2 wrong use of the command, 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import typer
 from rich.console import Console
@@ -22,6 +24,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.text import Text
+
+INTERRUPTED = 128 + 2  # as shells have it: ended by signal 2
 
 console = Console(highlight=False, soft_wrap=True)
 _errors = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -36,8 +40,18 @@ def run(command: Callable[..., None]) -> None:
     Args:
         command: A function that typer can read (annotated arguments, a docstring for `--help`).
     """
+
+    # Around the command: typer itself would end it without a word.
+    @functools.wraps(command)
+    def stoppable(*arguments: Any, **options: Any) -> None:
+        try:
+            command(*arguments, **options)
+        except KeyboardInterrupt:
+            _errors.print("\nstopped. Give the same command to go on.")
+            raise typer.Exit(INTERRUPTED) from None
+
     program = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    program.command(context_settings={"help_option_names": ["-h", "--help"]})(command)
+    program.command(context_settings={"help_option_names": ["-h", "--help"]})(stoppable)
     try:
         program()
     except (ValueError, OSError) as error:

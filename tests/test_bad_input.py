@@ -82,7 +82,7 @@ def healthy(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder,
         data__classes=["background", "organ"], data__labels={0: "background", 1: "organ"},
         data__source=None, split__stratify_class="organ", prepare__image_size=[32, 32],
-        train__architectures=["unet"], train__model__depth=2,
+        architectures=["unet"], train__model__depth=2,
     )  # fmt: skip
     for seed in range(4):
         add_patient(folder / "data", f"P{seed}", seed)

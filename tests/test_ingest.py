@@ -57,6 +57,20 @@ def test_own_data_replace_the_demo_and_the_demo_remote_is_gone(
     assert len(list((tmp_path / "mine" / "images").glob("*/*"))) == 4
 
 
+def test_no_empty_folder_of_earlier_data_is_left(repository: Path, tmp_path: Path) -> None:
+    write_phantom(tmp_path / "first", patients=4, seed=2)
+    shutil.copytree(tmp_path / "first", tmp_path / "second")
+    first = next(iter((tmp_path / "first" / "images").iterdir()))
+    for role in ("images", "masks"):
+        shutil.move(tmp_path / "second" / role / first.name, tmp_path / "second" / role / "other")
+    for name in ("first", "second"):
+        done = run(repository, "src.ingest", str(tmp_path / name))
+        assert done.returncode == 0, done.stdout + done.stderr
+    here = {path.name for path in (repository / "data" / "images").iterdir()}
+    assert "other" in here
+    assert first.name not in here
+
+
 def test_data_with_an_error_change_nothing(repository: Path, tmp_path: Path) -> None:
     write_phantom(tmp_path / "mine", patients=4, seed=2)
     broken = sorted((tmp_path / "mine" / "images").rglob("*.png"))[0]
@@ -66,6 +80,9 @@ def test_data_with_an_error_change_nothing(repository: Path, tmp_path: Path) -> 
     assert done.returncode == 1
     assert "nothing was brought in" in done.stderr
     assert broken.name in done.stdout
+    told = (repository / "prepared" / "ingest_findings.csv").read_text(encoding="utf-8")
+    assert broken.name in told
+    assert "prepared/ingest_findings.csv" in done.stderr
     assert (repository / "data.dvc").read_bytes() == before
     assert len(list((repository / "data" / "images").glob("*/*"))) == 3
 

@@ -42,7 +42,8 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     params = yaml.load(ROOT / "params.yaml")
     params["split"] |= {"folds": len(FOLDS), "fold": list(FOLDS)}
     params["prepare"] |= {"image_size": [32, 32]}
-    params["train"] |= {"architectures": ["unet"], "epochs": 1, "warmup_epochs": 0}
+    params["architectures"] = ["unet"]
+    params["train"] |= {"epochs": 1, "warmup_epochs": 0}
     params["train"] |= {"overlay_every": 50, "precision": "float32"}
     params["train"]["model"] |= {"depth": 2, "filters": 4}
     params["evaluate"] |= {"bootstrap_resamples": 100}
@@ -139,6 +140,7 @@ def test_a_run_says_which_fold_it_is_and_shares_its_last_name_with_the_others(
     ensemble = runs["unet, ensemble of 3 folds"].data
     assert ensemble.params["split.fold"] == "[0, 1, 2]"
     assert "out_of_fold/dice/organ" in ensemble.metrics
+    assert "validation_patients/dice/organ" in ensemble.metrics
     members = [runs[f"unet, fold {fold}"].info.run_id for fold in FOLDS]
     assert ensemble.tags["members"] == ",".join(members)
 

@@ -131,8 +131,9 @@ def set_small_parameters(path: Path) -> None:
     content = yaml.load(path)
     content["split"]["test_patients"] = PATIENTS[3:5]
     content["prepare"]["image_size"] = [64, 64]
+    content["architectures"] = ["unet"]
     content["train"] |= {
-        "architectures": ["unet"], "epochs": 2, "warmup_epochs": 1, "batch_size": 4,
+        "epochs": 2, "warmup_epochs": 1, "batch_size": 4,
         "overlay_every": 1, "learning_rate": 0.01,
     }  # fmt: skip
     content["train"]["model"] |= {"depth": 2, "filters": 4}
@@ -240,11 +241,11 @@ def leaves(node: dict[str, Any], prefix: str = "") -> Iterator[str]:
 def test_a_run_holds_every_parameter(finished: Repository) -> None:
     content = YAML(typ="safe").load(finished.root / "params.yaml")
     held = finished.trainings()[-1].data.params
-    expected = set(leaves(content)) - {"train.architectures"} | {"train.architecture"}
+    expected = set(leaves(content)) - {"architectures"} | {"architecture"}
     assert set(held) == expected
     assert held["train.epochs"] == "2"
     assert held["train.learning_rate"] == "0.01"
-    assert held["train.architecture"] == "unet"
+    assert held["architecture"] == "unet"
     assert held["split.test_patients"] == "2"  # how many; their names are private
 
 

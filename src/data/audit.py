@@ -170,6 +170,17 @@ def _masks(table: pd.DataFrame, classes: Sequence[str]) -> list[Finding]:
         for name in classes[1:]
         if not table[f"pixels_{name}"].any()
     ]  # fmt: skip
+    area = int((table["height"] * table["width"]).sum())
+    findings += [
+        Finding(
+            "mostly-foreground", "warning", (),
+            f"{name} in {table[f'pixels_{name}'].sum() / area:.0%} of all pixels",
+            "a background larger than any class",
+            "Look at data.labels in params.yaml: the values of two classes may be swapped there.",
+        )
+        for name in classes[1:]
+        if table[f"pixels_{name}"].sum() > area / 2
+    ]  # fmt: skip
     empty = table.groupby("patient")[foreground].sum().sum(axis=1) == 0
     rows = table[table["patient"].isin(empty[empty].index)]
     return findings + [

@@ -37,6 +37,7 @@ MEANINGS: dict[str, str] = {
     "mixed-bit-depth": "images stored with different numbers of bits",
     "empty-masks": "a patient without a pixel of any class but background",
     "all-masks-empty": "no mask with a pixel of any class but background",
+    "mostly-foreground": "a class that covers most of the pictures",
     "class-unseen": "a class of which there is no pixel",
     "single-slice": "a patient with one slice",
     "few-patients": "fewer than three patients that may be separated",
@@ -112,11 +113,12 @@ def grouped(findings: Iterable[Finding]) -> dict[tuple[str, str], list[Finding]]
     return dict(sorted(groups.items(), key=lambda item: (item[0][0], -len(item[1]), item[0][1])))
 
 
-def findings_table(findings: Iterable[Finding], *, shown: int = 3) -> Table:
+def findings_table(findings: Iterable[Finding], *, all_in: str, shown: int = 3) -> Table:
     """The findings for a terminal: one block a kind, its first few in full, and how many there are.
 
     Args:
         findings: In any order; may be empty.
+        all_in: The file that holds all of them, named where some are not shown.
         shown: How many of a kind are written out.
 
     Returns:
@@ -127,16 +129,16 @@ def findings_table(findings: Iterable[Finding], *, shown: int = 3) -> Table:
 
     table = Table(show_lines=True, expand=True)
     table.add_column("", no_wrap=True)
-    table.add_column("Problem", ratio=2)
+    table.add_column("Problem", ratio=2, overflow="fold")
     table.add_column("Found", ratio=4, overflow="fold")
-    table.add_column("What to do", ratio=3)
+    table.add_column("What to do", ratio=3, overflow="fold")
     for (severity, kind), members in grouped(findings).items():
         lines = []
         for finding in members[:shown]:
             where = f"{', '.join(finding.paths)}: " if finding.paths else ""
             lines.append(f"{where}{finding.found} (expected: {finding.expected})")
         if len(members) > shown:
-            lines.append(f"… and {len(members) - shown} more in prepared/findings.csv")
+            lines.append(f"… and {len(members) - shown} more in {all_in}")
         colour = "red" if severity == "error" else "yellow"
         table.add_row(
             f"[{colour}]{severity}[/]",

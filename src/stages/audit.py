@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+FINDINGS = "prepared/findings.csv"
+
+
 def audit(data: Path, params: Params) -> tuple[pd.DataFrame, list[Finding]]:
     """Reads and checks everything under `data`.
 
@@ -77,11 +80,11 @@ def audit(data: Path, params: Params) -> tuple[pd.DataFrame, list[Finding]]:
     return table, findings
 
 
-def report(findings: Sequence[Finding], table: pd.DataFrame) -> int:
-    """Prints the findings and what was read; returns the number of errors."""
+def report(findings: Sequence[Finding], table: pd.DataFrame, *, all_in: str) -> int:
+    """Prints findings and what was read; `all_in` names the file of all; returns the errors."""
     errors = sum(finding.severity == "error" for finding in findings)
     if findings:
-        terminal.console.print(findings_table(findings))
+        terminal.console.print(findings_table(findings, all_in=all_in))
     terminal.console.print(
         f"{count_of(table['patient'].nunique(), 'patient')}, {count_of(len(table), 'slice')}: "
         f"{count_of(errors, 'error')}, {count_of(len(findings) - errors, 'warning')}"
@@ -109,12 +112,12 @@ def main() -> None:
     table, findings = audit(Path("data"), params)
     content = public_report(table, findings, classes=params.data.classes)
     write_text(Path("reports/audit.json"), json.dumps(content, indent=2) + "\n")
-    write_findings(Path("prepared/findings.csv"), findings)
-    errors = report(findings, table)
+    write_findings(Path(FINDINGS), findings)
+    errors = report(findings, table, all_in=FINDINGS)
     if errors:
         terminal.fail(
             f"{count_of(errors, 'error')} in the data. Mend them and run the same command again; "
-            "all of them stand in prepared/findings.csv. Nothing was prepared."
+            f"all of them stand in {FINDINGS}. Nothing was prepared."
         )
     write_cases(table, cases)
 

@@ -24,7 +24,7 @@ from src.evaluation.overlap import MEAN_FOREGROUND, QUANTITIES
 from src.files import whole_folder, write_text
 from src.stages.folds import label, run_name
 from src.stages.score_table import SUBSETS, foreground, markdown_table, print_scores
-from src.stages.scores import SubsetScores, metrics_of, read_counts, scores_of
+from src.stages.scores import SubsetScores, metric_group, metrics_of, read_counts, scores_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -278,7 +278,10 @@ def ensemble_run(
         description=model_card(label(params, chosen.name), chosen),
         run_id=found,
     ) as run:
-        for section, subset in (("validation", "validation"), ("out_of_fold", "test")):
+        for section, subset in (
+            (metric_group("validation"), "validation"),
+            ("out_of_fold", "test"),
+        ):
             numbers = metrics_of(chosen.pooled[subset].summary)
             tracking.log_metrics(run, {f"{section}/{key}": value for key, value in numbers.items()})
         tracking.log_table(run, out_of_fold(chosen), "tables/out_of_fold_patients.json")
@@ -319,7 +322,7 @@ def main() -> None:
     params = load_params(root / "params.yaml")
     candidates = [
         read_candidate(root, name, params.split.fold, params.evaluate)
-        for name in params.train.architectures
+        for name in params.architectures
     ]
     chosen = choose(candidates)
     print_scores({one.name: one.scores for one in candidates}, QUANTITIES[:2])
@@ -331,8 +334,8 @@ def main() -> None:
             out_of_fold(candidate).to_csv(aside / f"{candidate.name}.csv", index=False)
     with whole_folder(root / "reports" / "metrics") as aside:
         for candidate in candidates:
-            for label, numbers in metric_files(candidate).items():
-                path = aside / candidate.name / f"{label}.json"
+            for cls, numbers in metric_files(candidate).items():
+                path = aside / candidate.name / f"{cls}.json"
                 write_text(path, json.dumps(numbers, indent=2) + "\n")
     content = headline(candidates, chosen.name)
     write_text(root / "reports" / "metrics.json", json.dumps(content, indent=2) + "\n")

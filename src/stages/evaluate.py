@@ -28,7 +28,7 @@ from src.files import whole_folder
 from src.stages.folds import label, run_name
 from src.stages.prepare import cases_with_sides
 from src.stages.score_table import SUBSETS, markdown_table, print_scores
-from src.stages.scores import SubsetScores, count_table, metrics_of, scores_of
+from src.stages.scores import SubsetScores, count_table, metric_group, metrics_of, scores_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -212,7 +212,7 @@ def draw(
 
 
 def main(
-    architecture: Annotated[str, typer.Argument(help="one of train.architectures in params.yaml")],
+    architecture: Annotated[str, typer.Argument(help="one of architectures in params.yaml")],
     fold: Annotated[int, typer.Argument(help="one of split.fold in params.yaml")] = 0,
 ) -> None:
     """Scores one model on validation and test patients, with intervals, pictures and tables.
@@ -289,8 +289,7 @@ def _log(
     ) as run:
         for subset, result in scores.items():
             numbers = metrics_of(result.summary)
-            # `validation/iou/…` is the curve of training: pixels pooled, at the size of the arrays.
-            group = {"validation": "validation_patients"}.get(subset, subset)
+            group = metric_group(subset)
             tracking.log_metrics(run, {f"{group}/{key}": value for key, value in numbers.items()})
             tracking.log_table(run, result.patients, f"tables/{subset}_patients.json")
             tracking.log_table(run, result.slices, f"tables/{subset}_slices.json")

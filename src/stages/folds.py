@@ -37,7 +37,7 @@ def recipe(params: Params, architecture: str, data_hash: str) -> str:
         data_hash: Of data/.
     """
     public = _without_fold(public_parameters(params, architecture))
-    shaping = ("data", "split", "prepare", "train", "inference")
+    shaping = ("architecture", "data", "split", "prepare", "train", "inference")
     return tracking.short_hash({"data_hash": data_hash, **{key: public[key] for key in shaping}})
 
 

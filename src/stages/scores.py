@@ -41,6 +41,14 @@ class SubsetScores:
     seconds: float = 0.0
 
 
+def metric_group(subset: str) -> str:
+    """What stands before the slash in the names of a side's scores in MLflow.
+
+    `validation/iou/…` is the curve of training: pixels pooled, at the size of the arrays.
+    """
+    return {"validation": "validation_patients"}.get(subset, subset)
+
+
 def count_table(
     cases: pd.DataFrame, counts: Sequence[Counts], classes: Sequence[str]
 ) -> pd.DataFrame:

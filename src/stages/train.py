@@ -6,7 +6,6 @@ Writes models/ARCHITECTURE/foldN and reports/curves/ARCHITECTURE/foldN.
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,14 +21,14 @@ from src.data.augmentation import Augmentation
 from src.data.sampling import Sampling
 from src.data.splits import fold_folder
 from src.files import md5_of, whole_folder
-from src.inference import Segmenter, choose_postprocessing, most_probable
+from src.inference import Segmenter, choose_postprocessing
 from src.model_files import ModelCard, save_model
 from src.stages.folds import label, recipe, run_name
+from src.stages.training_pictures import OverlayLogger, augmentation_sheet, fixed_cases
 from src.tiling import Tiling
 
-FIXED_CASES = 4
-SHEET_CASES = 4
-SHEET_VERSIONS = 5
+# The code that decides the weights: a checkpoint of other code is not taken up.
+TRAINING_CODE = ("stages/train.py", "training.py", "data", "models")
 
 
 def train(
@@ -107,6 +106,7 @@ def train(
             "policy": policy,
             **{k: provenance[k] for k in ("data_hash", "split_hash")},
             "cases": md5_of(fold_folder(root / "prepared" / "arrays", fold) / "index.csv"),
+            "code": code_hash(Path(__file__).resolve().parents[1]),
         },
     )
     checkpoint = Checkpoint(fold_folder(checkpoints / architecture, fold), fingerprint)
@@ -117,7 +117,6 @@ def train(
     trainable = sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
     description = _description(label(params, architecture, fold), arrays, trainable, policy)
     store = tracking.open_store(root)
-    started = time.perf_counter()
     with tracking.start_run(
         store,
         run_name(params, architecture, fold),
@@ -135,7 +134,7 @@ def train(
     ) as run:
         progress.note["run_id"] = run.run_id
         _log_datasets(run, arrays, provenance["data_hash"])
-        show = _OverlayLogger(
+        show = OverlayLogger(
             tracking.picture_run(run),
             inference_model(model),
             arrays,
@@ -145,7 +144,7 @@ def train(
         )
         if not progress.epoch:
             show(0)
-            tracking.log_figure(run, _sheet(params, arrays), "figures/augmentation.png")
+            tracking.log_figure(run, augmentation_sheet(params, arrays), "figures/augmentation.png")
         with _Bar(settings.epochs, steps, progress.epoch) as bar:
 
             def on_epoch(now: Progress) -> None:
@@ -190,6 +189,7 @@ def train(
             "parameters": trainable,
             "precision": policy,
             "epochs": progress.epoch,
+            "steps": progress.epoch * steps,
             "best_epoch": progress.best_epoch,
             **best,
             "seconds": seconds,
@@ -218,36 +218,18 @@ def train(
         tracking.log_figure(run, curves, "figures/learning_curves.png")
         tracking.log_model(run, folder, code=root / "src")
     checkpoint.remove()
-    summary["wall_seconds"] = round(time.perf_counter() - started, 1)
     return summary
 
 
-def fixed_cases(arrays: Arrays, number: int = FIXED_CASES) -> list[int]:
-    """Validation slices that are drawn again and again, so that the pictures show learning.
-
-    The slice of each patient that holds most of the last class, of patients spread from the
-    smallest to the largest such slice; and one slice without it, where a network tends to see one.
-
-    Args:
-        arrays: The prepared slices.
-        number: How many, at most.
-
-    Returns:
-        Rows of `arrays.index`, the same on every run over the same data and split.
-    """
-    last = len(arrays.classes) - 1
-    largest: dict[str, tuple[int, int]] = {}
-    without: list[int] = []
-    for row in arrays.rows("validation"):
-        size = int(np.count_nonzero(arrays.slice(row)[1] == last))
-        patient = arrays.index["pseudonym"].iloc[row]
-        largest[patient] = max(largest.get(patient, (0, -1)), (size, int(row)))
-        if size == 0:
-            without.append(int(row))
-    ranked = [row for size, row in sorted(largest.values()) if size]
-    picks = np.unique(np.linspace(0, len(ranked) - 1, min(number - 1, len(ranked))).round())
-    chosen = [ranked[int(pick)] for pick in picks][::-1]
-    return [*chosen, *without[len(without) // 2 :][: number - len(chosen)][:1]]
+def code_hash(source: Path) -> str:
+    """The hash of `TRAINING_CODE` below the folder `source`, as six hex digits."""
+    files = sorted(
+        path
+        for name in TRAINING_CODE
+        for path in (source / name, *(source / name).rglob("*.py"))
+        if path.is_file()
+    )
+    return tracking.short_hash({str(path.relative_to(source)): md5_of(path) for path in files})
 
 
 def _make_repeatable() -> None:
@@ -283,84 +265,6 @@ def _card(
         tiling=Tiling(patch, params.inference.overlap) if patch else None,
         flips=params.inference.flips,
     )
-
-
-def _sheet(params: Params, arrays: Arrays) -> Any:
-    """The contact sheet of a few training cases, those that hold most of the last class."""
-    from src.data.pipeline import augmented_examples
-
-    rows = arrays.rows("train")
-    last = len(arrays.classes) - 1
-    sizes = [np.count_nonzero(arrays.slice(int(row))[1] == last) for row in rows]
-    largest: dict[str, int] = {}  # a patient -> its row, so that the sheet shows several patients
-    for place in np.argsort(sizes, kind="stable")[::-1]:
-        largest.setdefault(arrays.index["pseudonym"].iloc[rows[place]], int(rows[place]))
-    examples = augmented_examples(
-        arrays,
-        np.array(list(largest.values())[:SHEET_CASES]),
-        sampling=Sampling(**params.train.sampling.model_dump()),
-        augmentation=Augmentation(**params.train.augmentation.model_dump()),
-        versions=SHEET_VERSIONS,
-        seed=params.train.seed,
-    )
-    settings = arrays.settings
-    ends = [(end - settings.mean) / settings.deviation for end in (0.0, 1.0)]
-    return figures.augmentation_sheet(
-        [[(e.image, e.mask), *e.changed] for e in examples],
-        num_classes=len(arrays.classes),
-        window=(ends[0], ends[1]),
-    )
-
-
-class _OverlayLogger:
-    """Draws the fixed cases every few epochs, for the slider of the MLflow UI."""
-
-    def __init__(
-        self,
-        run: tracking.Run,
-        model: Any,
-        arrays: Arrays,
-        rows: list[int],
-        *,
-        context: int,
-        every: int,
-    ) -> None:
-        self._run, self._model, self._arrays = run, model, arrays
-        self._rows, self._every = rows, every
-        self._context = context
-
-    def __call__(self, epoch: int, *, last: bool = False) -> None:
-        # Before the first epoch too: the slider starts there, and would show nothing.
-        if not (last or epoch == 1 or epoch % self._every == 0):
-            return
-        for number, row in enumerate(self._rows, start=1):
-            picture = figures.overlay_picture(
-                [self._case(row)],
-                class_names=self._arrays.classes,
-                window=(0.0, 1.0),
-                heading=f"epoch {epoch}",
-            )
-            tracking.log_picture(self._run, f"overlay/case {number:02d}", picture, step=epoch)
-
-    def _case(self, row: int) -> figures.OverlayCase:
-        from src.evaluation.overlap import count, overlap
-
-        image, truth = self._arrays.slice(row)
-        entry = self._arrays.index.iloc[row]
-        settings = self._arrays.settings
-        batch = self._arrays.stack(row, self._context)[None].astype(np.float32)
-        prediction = most_probable(np.asarray(self._model(batch, training=False))[0])
-        dice = overlap(count(truth, prediction, len(self._arrays.classes))).dice[-1]
-        name = self._arrays.classes[-1]
-        score = f"no {name}, none predicted" if np.isnan(dice) else f"{name} Dice {dice:.2f}"
-        return figures.OverlayCase(
-            image=image.astype(np.float32) * settings.deviation + settings.mean,
-            truth=truth,
-            prediction=prediction,
-            spacing_mm=(float(entry["spacing_y_mm"]), float(entry["spacing_x_mm"])),
-            name=str(entry["case_pseudonym"]),
-            score=score,
-        )
 
 
 class _Bar:
@@ -448,7 +352,7 @@ def write_curves(folder: Path, history: list[dict[str, float]]) -> None:
 
 
 def main(
-    architecture: Annotated[str, typer.Argument(help="one of train.architectures in params.yaml")],
+    architecture: Annotated[str, typer.Argument(help="one of architectures in params.yaml")],
     fold: Annotated[int, typer.Argument(help="one of split.fold in params.yaml")] = 0,
 ) -> None:
     """Trains one network on the prepared slices; a killed run goes on where it stopped.

@@ -10,6 +10,7 @@ import errno
 import importlib
 import logging
 import os
+import socket
 import sqlite3
 import sys
 import warnings
@@ -228,15 +229,30 @@ def _create_database(path: Path) -> None:
     unfinished.replace(path)
 
 
+def _refuse_a_used_port(port: int) -> None:
+    with socket.socket() as probe:
+        # As servers do: a port whose last connection has just closed is free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise ValueError(
+                f"port {port} of 127.0.0.1 cannot be used ({error.strerror}). Close what runs "
+                f"there, perhaps another `make ui`, or take another port: make ui PORT={port + 1}"
+            ) from error
+
+
 def serve_ui(root: Path, port: int = 5000) -> None:
     """Replace this process by the MLflow UI at http://127.0.0.1:PORT, seen by this machine only."""
     store = open_store(root)
     remote = store.uri.startswith(("http://", "https://"))
     address = store.uri if remote else f"http://127.0.0.1:{port}"
     runs = f"/#/experiments/{store.experiment_id}/runs?workflowType=machine_learning"
-    print(f"Open {address}{runs}", flush=True)  # noqa: T201  # the command's own words
     if remote:
+        print(f"Open {address}{runs}", flush=True)  # noqa: T201  # the command's own words
         return
+    _refuse_a_used_port(port)
+    print(f"The MLflow UI starts (seconds; Ctrl-C ends it): {address}{runs}", flush=True)  # noqa: T201
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store.uri]
     command += ["--default-artifact-root", str(_artifacts(store.root, store.uri))]
     command += ["--no-serve-artifacts", "--host", "127.0.0.1", "--port", str(port)]

@@ -230,6 +230,15 @@ def test_a_class_without_a_pixel_is_a_warning(build, healthy):
     assert finding.found == "no pixel of lesion"
 
 
+def test_a_class_that_fills_the_pictures_is_a_warning_with_the_share(build, healthy):
+    swapped = {0: "organ", 1: "background"}
+    found = audit(build, healthy, labels=swapped)[1]
+    finding = next(f for f in found if f.kind == "mostly-foreground")
+    assert (finding.severity, finding.paths) == ("warning", ())
+    assert finding.found == "organ in 94% of all pixels"
+    assert "may be swapped" in finding.remedy
+
+
 def test_the_same_picture_under_two_patients_is_an_error(build, healthy):
     add_patient(healthy, "P4", 4)
     write_ct_picture(healthy / "images" / "P4" / "1.png", 100)  # the seed of P1/0.png
@@ -401,12 +410,12 @@ def test_the_terminal_table_shows_the_first_few_and_the_count():
         for n in range(5)
     ] + [Finding("single-slice", "warning", ("a.png",), "one", "more", "Add.")]
     console = Console(width=160, record=True, file=io.StringIO())
-    console.print(findings_table(findings, shown=2))
+    console.print(findings_table(findings, all_in="all.csv", shown=2))
     text = console.export_text()
     assert "5 × a mask without an image" in text
     assert "1.png" in text
     assert "2.png" not in text
-    assert "and 3 more" in text
+    assert "and 3 more in all.csv" in text
     assert "Add [it]." in text
     assert text.index("error") < text.index("warning")
 

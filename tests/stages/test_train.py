@@ -1,9 +1,11 @@
+import shutil
 from pathlib import Path
 
 import pandas as pd
+import pytest
 from ruamel.yaml import YAML
 
-from src.stages.train import write_curves
+from src.stages.train import code_hash, write_curves
 
 ROOT = Path(__file__).parents[2]
 HISTORY = [
@@ -45,3 +47,17 @@ def test_curves_of_an_earlier_run_do_not_stay(tmp_path: Path) -> None:
     (tmp_path / "unet" / "iou_tumour.csv").write_text("old")
     write_curves(tmp_path / "unet", HISTORY)
     assert not (tmp_path / "unet" / "iou_tumour.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("changed", "differs"),
+    [("models/unet.py", True), ("data/sampling.py", True), ("training.py", True), ("ui.py", False)],
+)
+def test_a_checkpoint_is_held_to_the_code_that_trains(
+    tmp_path: Path, changed: str, differs: bool
+) -> None:
+    source = shutil.copytree(ROOT / "src", tmp_path / "src")
+    before = code_hash(source)
+    with (source / changed).open("a", encoding="utf-8") as stream:
+        stream.write("# changed\n")
+    assert (code_hash(source) != before) is differs

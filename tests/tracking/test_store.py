@@ -193,7 +193,7 @@ def test_the_server_lists_the_runs_of_the_store(store: tracking.Store) -> None:
     )
     try:
         assert process.stdout is not None
-        address = process.stdout.readline().split()[1]
+        address = process.stdout.readline().split()[-1]
         assert address == (
             f"http://127.0.0.1:{port}/#/experiments/0/runs?workflowType=machine_learning"
         )
@@ -210,6 +210,16 @@ def test_the_server_lists_the_runs_of_the_store(store: tracking.Store) -> None:
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         process.communicate(timeout=30)
+
+
+def test_a_port_in_use_is_an_error_that_names_another(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").touch()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ValueError, match=rf"port {port} .* make ui PORT={port + 1}"):
+            tracking.serve_ui(tmp_path, port)
 
 
 def _answer(request: urllib.request.Request, process: subprocess.Popen[str]) -> Any:
