@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from src.data.arrays import Preprocessing
+from src.data.preprocessing import Preprocessing
 from src.files import md5_of, write_text
 from src.postprocessing import Postprocessing
 from src.tiling import Tiling

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from src.data.arrays import Arrays, Preprocessing
+from src.data.arrays import Arrays
+from src.data.preprocessing import Preprocessing
 from src.inference import (
     Ensemble,
     Segmenter,
@@ -253,3 +254,17 @@ def test_the_packaged_model_gives_a_model_with_context_all_slices_at_once():
     images = np.float32(slices(*[(4, 5)] * (BATCH_SIZE + 2)))
     found = packaged.predict(None, images)
     np.testing.assert_array_equal(found[1:], images[:-1] > 0)
+
+
+@pytest.mark.filterwarnings("ignore:.*Any type hint is inferred:UserWarning")
+def test_the_packaged_model_asks_for_the_spacing_where_it_needs_it():
+    from src.packaged_model import SegmentationModel
+
+    packaged = SegmentationModel()
+    packaged.segmenter = segmenter(POINTWISE, replace(SETTINGS, spacing_mm=(1.0, 2.0)))
+    images = np.float32(slices((8, 6), (8, 6)))
+    images[:] = np.where(np.arange(6) < 3, -80, 80)
+    with pytest.raises(ValueError, match=r'Pass params=\{"spacing_mm": \[y, x\]\}'):
+        packaged.predict(None, images)
+    found = packaged.predict(None, images, {"spacing_mm": [0.5, 2.0]})
+    np.testing.assert_array_equal(found, images > 0)

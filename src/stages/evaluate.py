@@ -62,7 +62,7 @@ def evaluate(
     by_case: dict[str, Counts] = {}
     for scan in scans_of(cases):
         images, truths = _read(data, scan, params)
-        masks = segmenter.masks(images)
+        masks = segmenter.masks(images, _spacings(scan))
         for row, truth, prediction in zip(scan, truths, masks, strict=True):
             by_case[row.case_id] = count(truth, prediction, segmenter.num_classes)
             tick()
@@ -99,6 +99,11 @@ def scans_of(cases: pd.DataFrame) -> list[list[Any]]:
     volumes, positions = volumes_and_positions(cases)
     ordered = cases.assign(volume=volumes, position=positions).sort_values(["volume", "position"])
     return [list(part.itertuples()) for _, part in ordered.groupby("volume")]
+
+
+def _spacings(rows: list[Any]) -> list[tuple[float, float]]:
+    """(y, x) in mm of the pixels of each row of the case table."""
+    return [(row.spacing_y_mm, row.spacing_x_mm) for row in rows]
 
 
 def _read(
@@ -178,7 +183,7 @@ def draw(
                 figures.OverlayCase(
                     image=images[place],
                     truth=truths[place],
-                    prediction=segmenter.masks(images)[place],
+                    prediction=segmenter.masks(images, _spacings(scan))[place],
                     spacing_mm=(row.spacing_y_mm, row.spacing_x_mm),
                     name=row.case_pseudonym,
                     score=f"{name} Dice of the patient {values[pseudonym]:.2f}",
