@@ -21,6 +21,7 @@ from src.data.writers import (
     write_nifti,
     write_png,
 )
+from src.evaluation.uncertainty import normalised_entropy
 from src.figures import COLOURS
 from src.inference import cleaned, most_probable
 
@@ -83,22 +84,6 @@ class Prediction:
     mean_uncertainty: float | None
     uncertainty: NDArray[np.float32] | None
     probabilities: NDArray[np.float32] | None
-
-
-def normalised_entropy(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Predictive entropy over the logarithm of the number of classes.
-
-    H = -sum_c p_c log p_c / log C: 0 where one class is certain, 1 where all are alike.
-
-    Args:
-        probabilities: (..., C) float32, summing to 1 over C >= 2.
-
-    Returns:
-        (...) float32 in 0 to 1.
-    """
-    logarithms = np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
-    entropy = -(probabilities * logarithms).sum(axis=-1) / np.log(probabilities.shape[-1])
-    return np.clip(entropy, 0.0, 1.0).astype(np.float32)
 
 
 def segment(

@@ -1,11 +1,11 @@
 from dataclasses import replace
-from math import log
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from src.data.volumes import Scan
+from src.evaluation.uncertainty import normalised_entropy
 from src.figures import COLOURS
 from src.inference import Segmenter, load_segmenter
 from src.prediction import (
@@ -13,7 +13,6 @@ from src.prediction import (
     Wanted,
     contour_picture,
     measures,
-    normalised_entropy,
     segment,
     unlike_training,
 )
@@ -47,17 +46,7 @@ def body(size: int = 20) -> np.ndarray:
     return array
 
 
-# --- Entropy and measures -------------------------------------------------------------------------
-
-
-def test_entropy_is_zero_where_one_class_is_certain_and_one_where_all_are_alike() -> None:
-    found = normalised_entropy(np.array([[0, 1, 0], [1 / 3, 1 / 3, 1 / 3]], np.float32))
-    np.testing.assert_allclose(found, [0, 1], atol=1e-6)
-
-
-def test_entropy_of_a_half_and_two_quarters_is_one_and_a_half_bits() -> None:
-    found = normalised_entropy(np.array([0.25, 0.5, 0.25], np.float32))
-    assert found == pytest.approx(1.5 * log(2) / log(3))
+# --- Measures -------------------------------------------------------------------------------------
 
 
 def test_areas_are_summed_over_slices_and_volumes_are_areas_times_thickness() -> None:
