@@ -276,6 +276,7 @@ class Inference(_Group):
     overlap: Annotated[float, Field(ge=0, lt=1)]
     flips: bool
     postprocessing: bool
+    calibration: bool
 
 
 class Evaluate(_Group):
@@ -284,6 +285,8 @@ class Evaluate(_Group):
     seed: Annotated[int, Field(ge=0)]
     bootstrap_resamples: Annotated[int, Field(ge=100, le=1_000_000)]
     overlay_patients: Annotated[int, Field(ge=1, le=20)]
+    gallery_slices: Annotated[int, Field(ge=0, le=1000)]
+    dropout_runs: Annotated[int, Field(ge=0, le=100)]
 
 
 class Compare(_Group):

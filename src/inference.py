@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +15,10 @@ from numpy.typing import NDArray
 from src.data.arrays import Arrays
 from src.data.preprocessing import Preprocessing, Spacing, preprocess, restore
 from src.data.stacks import neighbours
+from src.evaluation.temperature import PixelSample, apply_temperature
 from src.model_files import ModelCard, check_alike, load_card, model_folders
 from src.postprocessing import Choice, Postprocessing, choose, majority, postprocess
-from src.tiling import Forward, mean_over_flips, sliding_window
+from src.tiling import Forward, mean_over_flips, mean_over_runs, sliding_window
 
 if TYPE_CHECKING:
     import keras
@@ -53,7 +56,42 @@ class Segmenter:
         def forward(batch: NDArray[np.float32]) -> NDArray[np.float32]:
             return traced(batch).numpy()
 
-        self._forward: Forward = mean_over_flips(forward) if card.flips else forward
+        self._network: Forward = forward
+
+    @property
+    def _forward(self) -> Forward:
+        return mean_over_flips(self._network) if self.card.flips else self._network
+
+    def changed(self, **changes: Any) -> Segmenter:
+        """The same model used in another way: its card with some values changed.
+
+        Args:
+            **changes: Of `ModelCard`, such as flips=True, or temperature=1.0 for the probabilities
+                as the network gives them.
+        """
+        other = copy.copy(self)
+        other.card = replace(self.card, **changes)
+        return other
+
+    def with_dropout(self, runs: int, *, seed: int) -> Segmenter | None:
+        """The same model, its probabilities the mean over runs with dropout at work.
+
+        Args:
+            runs: How many; each costs as much as one without.
+            seed: Of the dropout; two segmenters of one seed give the same, slice after slice.
+
+        Returns:
+            The model without flips; None where it has no dropout.
+        """
+        from src.models.dropout import monte_carlo, reseed_dropout
+
+        twin = monte_carlo(self.model)
+        if twin is None:
+            return None
+        reseed_dropout(twin, seed=seed, epoch=0)
+        sampled = Segmenter(twin, self.settings, replace(self.card, flips=False))
+        sampled._network = mean_over_runs(sampled._network, runs)
+        return sampled
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -139,7 +177,8 @@ class Segmenter:
         ]
         for number, probability in self.prepared_probabilities(prepared, batch_size=batch_size):
             height, width = images_hu[number].shape
-            yield number, restore(probability, height, width, self.settings, spacings[number])
+            restored = restore(probability, height, width, self.settings, spacings[number])
+            yield number, apply_temperature(restored, self.card.temperature)
 
     def masks(
         self, images_hu: Images, spacing_mm: Spacings = None, *, batch_size: int = 16
@@ -317,7 +356,12 @@ def cleaned(masks: list[NDArray[np.uint8]], steps: Postprocessing) -> list[NDArr
 
 
 def choose_postprocessing(
-    segmenter: Segmenter, arrays: Arrays, rows: NDArray[np.int64], *, batch_size: int = 16
+    segmenter: Segmenter,
+    arrays: Arrays,
+    rows: NDArray[np.int64],
+    *,
+    sample: PixelSample | None = None,
+    batch_size: int = 16,
 ) -> Choice:
     """Choose how the masks of a model are cleaned, see `postprocessing.choose`.
 
@@ -325,6 +369,7 @@ def choose_postprocessing(
         segmenter: The model; its card's own postprocessing is not applied.
         arrays: The prepared slices, with `pseudonym` in their index.
         rows: (M,), those of the validation side: all slices of each scan.
+        sample: Is shown the probabilities, so that a temperature can be fitted to them.
         batch_size: Slices or patches that go through the network together.
 
     Returns:
@@ -334,9 +379,12 @@ def choose_postprocessing(
     def scans() -> Iterator[tuple[str, NDArray[np.uint8], NDArray[np.uint8]]]:
         for scan in arrays.scans(rows):
             images, truths = zip(*(arrays.slice(int(row)) for row in scan), strict=True)
+            masks = [np.empty(0, np.uint8)] * len(scan)
             predicted = segmenter.prepared_probabilities(images, batch_size=batch_size)
-            by_number = {number: most_probable(probability) for number, probability in predicted}
-            masks = [by_number[number] for number in range(len(scan))]
+            for number, probability in predicted:
+                masks[number] = most_probable(probability)
+                if sample is not None:
+                    sample.add(probability, truths[number])
             patient = str(arrays.index["pseudonym"].iloc[scan[0]])
             if len({mask.shape for mask in masks}) == 1:
                 yield patient, np.stack(truths), np.stack(masks)

@@ -34,6 +34,8 @@ class ModelCard:
         tiling: The patches that the network sees; None for whole slices.
         flips: Whether to average over mirrored pictures.
         postprocessing: What is done to the masks.
+        temperature: Logits are divided by it, so that probabilities mean what they say; 1: as the
+            network gives them. It moves no pixel to another class.
         recipe: The same for the models of all folds that were made alike, of the same data.
     """
 
@@ -47,6 +49,7 @@ class ModelCard:
     tiling: Tiling | None = None
     flips: bool = False
     postprocessing: Postprocessing = field(default_factory=Postprocessing)
+    temperature: float = 1.0
     recipe: str = ""
 
 

@@ -170,7 +170,7 @@ def dice_by_size(
         for high in np.unique(np.quantile(sized, shares, method="inverted_cdf")).tolist():
             low = below or float(sized.min())
             inside = (areas > below) & (areas <= high)
-            bins.append((f"{low:.3g} to {high:.3g} mm²", low, high, inside))
+            bins.append((f"{_mm2(low)} to {_mm2(high)} mm²", low, high, inside))
             below = high
     return [
         _stratum(name, low, high, scores, inside & scored, patients, seed, resamples)
@@ -212,6 +212,10 @@ def dice_by_source(
         for name in sorted(set(sources))
         if (scored & (names == name)).any()
     ]
+
+
+def _mm2(area: float) -> str:
+    return f"{area:.0f}" if area >= 100 else f"{area:.3g}"
 
 
 def _checked(dice: ArrayLike, patients: Sequence[str], others: NDArray[Any]) -> NDArray[np.float64]:
