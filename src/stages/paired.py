@@ -110,17 +110,18 @@ def print_comparison(models: list[dict[str, Any]], pairs: list[dict[str, Any]]) 
     label = "mean foreground" if last == MEAN_FOREGROUND else last
     terminal.console.print(f"\nDifference of {label} Dice on the test patients, paired:")
     for row in (row for row in pairs if row["class"] == last):
-        if row["difference"] is None:
-            words = row["note"]
-        else:
-            interval = (
-                f" ({row['low']:+.3f} to {row['high']:+.3f})" if row["low"] is not None else ""
-            )
-            words = f"{row['difference']:+.3f}{interval}, n = {row['pairs']}, "
-            words += f"Holm-corrected p = {row['p_holm']:.3f}"
-            words += f"; {row['note']}" if row["note"] else ""
-        terminal.console.print(f"  {row['first']} less {row['second']}: {words}")
+        terminal.console.print(f"  {row['first']} less {row['second']}: {_in_words(row)}")
     terminal.console.print()
+
+
+def _in_words(row: Mapping[str, Any]) -> str:
+    """One row of `paired_differences`: "+0.031 (-0.002 to +0.064), n = 6; …"."""
+    parts = []
+    if row["difference"] is not None:
+        ends = "" if row["low"] is None else f" ({row['low']:+.3f} to {row['high']:+.3f})"
+        parts.append(f"{row['difference']:+.3f}{ends}, n = {row['pairs']}")
+        parts.append(f"Holm-corrected p = {row['p_holm']:.3f}")
+    return "; ".join([*parts, *([row["note"]] if row["note"] else [])])
 
 
 def _shown(value: float | None, form: str) -> str:
