@@ -18,7 +18,7 @@ from src.data.stacks import neighbours
 from src.evaluation.temperature import PixelSample, apply_temperature
 from src.model_files import ModelCard, check_alike, load_card, model_folders
 from src.postprocessing import Choice, Postprocessing, choose, majority, postprocess
-from src.tiling import Forward, mean_over_flips, mean_over_runs, sliding_window
+from src.tiling import Forward, mean_over_flips, sliding_window
 
 if TYPE_CHECKING:
     import keras
@@ -73,12 +73,11 @@ class Segmenter:
         other.card = replace(self.card, **changes)
         return other
 
-    def with_dropout(self, runs: int, *, seed: int) -> Segmenter | None:
-        """The same model, its probabilities the mean over runs with dropout at work.
+    def with_dropout(self, *, seed: int) -> Segmenter | None:
+        """The same model with dropout at work: each time it looks at a picture it says otherwise.
 
         Args:
-            runs: How many; each costs as much as one without.
-            seed: Of the dropout; two segmenters of one seed give the same, slice after slice.
+            seed: Of the dropout; two segmenters of one seed say the same, one look after the other.
 
         Returns:
             The model without flips; None where it has no dropout.
@@ -89,9 +88,7 @@ class Segmenter:
         if twin is None:
             return None
         reseed_dropout(twin, seed=seed, epoch=0)
-        sampled = Segmenter(twin, self.settings, replace(self.card, flips=False))
-        sampled._network = mean_over_runs(sampled._network, runs)
-        return sampled
+        return Segmenter(twin, self.settings, replace(self.card, flips=False))
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -11,7 +11,13 @@ if TYPE_CHECKING:
 
 _BLUE, _GREY, _ORANGE, _GREEN = "#0072b2", "#888888", "#e69f00", "#009e73"
 _REGIONS = {"all_pixels": "all pixels", "boundary": "within 5 mm of a boundary"}
-_WAYS = {"entropy": "entropy", "dropout": "Monte-Carlo dropout", "flips": "flips"}
+_WAYS = {
+    "entropy": "entropy",
+    "dropout": "entropy of dropout runs",
+    "dropout_disagreement": "disagreement of dropout runs",
+    "flips": "entropy of flips",
+    "flips_disagreement": "disagreement of flips",
+}
 
 
 def reliability_diagram(calibration: Mapping[str, Mapping[str, Any]]) -> "Figure":
@@ -69,14 +75,17 @@ def risk_coverage_curves(asked: Mapping[str, Mapping[str, Any]]) -> "Figure":
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(6.4, 4.4), layout="constrained")
         axes = figure.subplots()
-        colours = (_BLUE, _ORANGE, _GREEN)
         random = ideal = None
-        for (way, found), colour in zip(asked.items(), colours, strict=False):
+        for way, found in asked.items():
             if found["aurc"] is None:
                 continue
             random, ideal = found["aurc_random"], found["aurc_ideal"]
             label = f"{_WAYS.get(way, way)}: AURC {found['aurc']:.3f}"
-            axes.plot(found["coverage"], found["risk"], color=colour, linewidth=1.8, label=label)
+            kind = way.removesuffix("_disagreement")
+            colour = {"dropout": _ORANGE, "flips": _GREEN}.get(kind, _BLUE)
+            line = "--" if kind != way else "-"
+            curve = (found["coverage"], found["risk"])
+            axes.plot(*curve, color=colour, linewidth=1.8, linestyle=line, label=label)
         if random is not None:
             axes.axhline(random, color=_GREY, linewidth=1, linestyle=":")
             words = f"no order: {random:.3f}; ideal order: AURC {ideal:.3f}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
@@ -22,8 +22,10 @@ from src.evaluation.uncertainty import (
     CaseUncertainty,
     case_uncertainty,
     correlation,
+    pairwise_disagreement,
     risk_coverage,
 )
+from src.inference import Segmenter
 
 REGIONS = ("all_pixels", "boundary")
 STATES = ("before", "after")  # temperature scaling
@@ -137,6 +139,65 @@ def of_class(probabilities: NDArray[np.float32], index: int) -> CaseUncertainty:
     """
     of_it = probabilities[..., index]
     return case_uncertainty(np.stack([1 - of_it, of_it], axis=-1))
+
+
+Look = Callable[
+    [Sequence[NDArray[Any]], Sequence[tuple[float, float]]],
+    Iterator[tuple[int, NDArray[np.float32]]],
+]
+"""The slices of a scan and their spacings -> number and probabilities of each, in any order."""
+
+
+def looks_with_dropout(segmenter: Segmenter, runs: int, *, seed: int) -> list[Look]:
+    """So many looks at a scan with dropout at work; none where the model has no dropout."""
+    sampled = segmenter.with_dropout(seed=seed) if runs else None
+    return [] if sampled is None else [sampled.each] * runs
+
+
+def looks_at_flips(segmenter: Segmenter) -> list[Look]:
+    """Looks at a scan as it is, mirrored, turned over, and both."""
+    plain = segmenter.changed(flips=False)
+
+    def flipped(axes: tuple[int, ...]) -> Look:
+        def look(
+            images: Sequence[NDArray[Any]], spacings: Sequence[tuple[float, float]]
+        ) -> Iterator[tuple[int, NDArray[np.float32]]]:
+            turned = [np.flip(image, axes) for image in images]
+            for number, probability in plain.each(turned, spacings):
+                yield number, np.flip(probability, axes)
+
+        return look
+
+    return [flipped(axes) for axes in ((), (1,), (0,), (0, 1))]
+
+
+def side_by_side(
+    looks: Sequence[Look],
+    images: Sequence[NDArray[Any]],
+    spacings: Sequence[tuple[float, float]],
+) -> Iterator[tuple[int, list[NDArray[np.float32]]]]:
+    """What all looks say of a slice, slice by slice: no more than a batch of each is held."""
+    for step in zip(*(look(images, spacings) for look in looks), strict=True):
+        (number,) = {number for number, _ in step}
+        yield number, [probability for _, probability in step]
+
+
+def doubt_of_looks(
+    probabilities: Sequence[NDArray[np.float32]], index: int
+) -> tuple[CaseUncertainty, CaseUncertainty]:
+    """How unsure several looks at a slice are of one class.
+
+    Args:
+        probabilities: (H, W, C) of each look, two or more.
+        index: Of the class.
+
+    Returns:
+        The entropy of their mean as in `of_class`, and 1 - mean Dice between the masks of each two
+        of them: 0 where all say that there is none.
+    """
+    mean = np.mean(np.stack(probabilities), axis=0)
+    masks = [(one.argmax(axis=-1) == index).astype(np.uint8) for one in probabilities]
+    return of_class(mean, index), CaseUncertainty(pairwise_disagreement(masks, 2), 1)
 
 
 def worth(doubts: Mapping[str, Doubt], cases: Sequence[str], dice: NDArray[Any]) -> dict[str, Any]:

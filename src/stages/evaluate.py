@@ -7,7 +7,7 @@ would not be the score of the mask that a user gets.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -25,7 +25,18 @@ from src.evaluation.overlap import QUANTITIES, Counts, count
 from src.evaluation.temperature import apply_temperature
 from src.files import whole_folder
 from src.inference import Segmenter, cleaned, load_segmenter, most_probable
-from src.stages.confidence import REGIONS, CalibrationTally, Doubt, of_class, worth
+from src.stages.confidence import (
+    REGIONS,
+    CalibrationTally,
+    Doubt,
+    Look,
+    doubt_of_looks,
+    looks_at_flips,
+    looks_with_dropout,
+    of_class,
+    side_by_side,
+    worth,
+)
 from src.stages.failure_notes import strata, with_notes
 from src.stages.folds import label, run_name
 from src.stages.gallery import draw
@@ -68,7 +79,7 @@ def evaluate(
     tick: Callable[[], None] = lambda: None,
     *,
     predictions: Path | None = None,
-    others: Mapping[str, tuple[int, Segmenter]] = MappingProxyType({}),
+    others: Mapping[str, Sequence[Look]] = MappingProxyType({}),
 ) -> Evaluation:
     """Predicts the slices of a case table and scores them.
 
@@ -79,8 +90,7 @@ def evaluate(
         params: All parameters; `data`, `evaluate` and `split.stratify_class` are used.
         tick: Called after every slice.
         predictions: A folder for the masks, see `keep_masks`; None to keep none.
-        others: Further ways of asking how sure the model is: name -> how often the network looks
-            at a slice, and the model used in that way.
+        others: Further ways of asking how sure the model is: name -> several looks at a scan.
 
     Returns:
         The evaluation.
@@ -90,7 +100,8 @@ def evaluate(
     tally = CalibrationTally()
     looked_at = segmenter.class_names.index(params.split.stratify_class)
     doubts = {ENTROPY: Doubt(4 if segmenter.card.flips else 1)}
-    doubts |= {way: Doubt(runs) for way, (runs, _) in others.items()}
+    for way, looks in others.items():
+        doubts |= {way: Doubt(len(looks)), f"{way}_disagreement": Doubt(len(looks))}
     by_case: dict[str, Counts] = {}
     tags: dict[str, dict[int, tuple[str, ...]]] = {}
     for scan in scans_of(cases):
@@ -102,9 +113,12 @@ def evaluate(
             masks[number] = most_probable(before)
             tally.add(before, after, truths[number], spacings[number])
             doubts[ENTROPY].cases[scan[number].case_id] = of_class(after, looked_at)
-        for way, (_, asked) in others.items():
-            for number, probability in doubts[way].timed(asked.each(images, spacings)):
-                doubts[way].cases[scan[number].case_id] = of_class(probability, looked_at)
+        for way, looks in others.items():
+            said = doubts[way].timed(side_by_side(looks, images, spacings))
+            for number, probabilities in said:
+                entropy, disagreement = doubt_of_looks(probabilities, looked_at)
+                doubts[way].cases[scan[number].case_id] = entropy
+                doubts[f"{way}_disagreement"].cases[scan[number].case_id] = disagreement
         masks = cleaned(masks, segmenter.postprocessing)
         for row, truth, prediction, spacing in zip(scan, truths, masks, spacings, strict=True):
             by_case[row.case_id] = count(truth, prediction, segmenter.num_classes)
@@ -112,6 +126,8 @@ def evaluate(
             tick()
         if predictions is not None:
             keep_masks(predictions, scan, masks)
+    for way in others:  # both are read off the same looks
+        doubts[f"{way}_disagreement"].seconds = doubts[way].seconds
     ids = cases["case_id"].tolist()
     scores = scores_of(
         count_table(cases, [by_case[case] for case in ids], segmenter.class_names),
@@ -213,16 +229,14 @@ def main(
     )
 
 
-def ways_of_asking(segmenter: Segmenter, params: Params) -> dict[str, tuple[int, Segmenter]]:
-    """Ways to ask a model how sure it is beside its own entropy: runs with dropout, and flips."""
-    ways = {}
-    runs = params.evaluate.dropout_runs
-    sampled = segmenter.with_dropout(runs, seed=params.evaluate.seed) if runs else None
-    if sampled is not None:
-        ways["dropout"] = (runs, sampled)
-    if not segmenter.card.flips:
-        ways["flips"] = (4, segmenter.changed(flips=True))
-    return ways
+def ways_of_asking(segmenter: Segmenter, params: Params) -> dict[str, list[Look]]:
+    """Ways to ask a model how sure it is beside its own entropy: looks with dropout, and flips."""
+    runs, seed = params.evaluate.dropout_runs, params.evaluate.seed
+    ways = {
+        "dropout": looks_with_dropout(segmenter, runs, seed=seed),
+        "flips": looks_at_flips(segmenter),
+    }
+    return {way: looks for way, looks in ways.items() if looks}
 
 
 def confidence_metrics(calibrated: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, float]:

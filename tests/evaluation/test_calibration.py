@@ -228,19 +228,19 @@ class TestCounts:
 
 class TestReliability:
     def test_edges_belong_to_the_bin_below_and_zero_to_the_first(self):
-        # Foreground 0, 1/15, 0.2 = 3/15, a little more than 0.2, 0.6 = 9/15 and 1.
+        # Foreground 0, 1/15, 0.1, 0.2 = 3/15, a little more than 0.2, 0.6 = 9/15 and 1.
         table = reliability(
             count_calibration(
-                binary([0.0, 1 / 15, 0.2, 0.2001, 0.6, 1.0]), np.array([0, 0, 1, 0, 1, 1])
+                binary([0, 1 / 15, 0.1, 0.2, 0.2001, 0.6, 1]), np.array([0, 0, 1, 1, 0, 1, 1])
             ),
             class_index=1,
         )
 
-        assert table.count.tolist() == [2, 0, 1, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1]
-        assert table.confidence[[0, 2, 14]] == pytest.approx([1 / 30, 0.2, 1.0])
-        assert table.accuracy[[0, 2, 3, 14]].tolist() == [0, 1, 0, 1]
-        assert math.isnan(table.confidence[1])
-        assert math.isnan(table.accuracy[1])
+        assert table.count.tolist() == [2, 1, 1, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1]
+        assert table.confidence[[0, 1, 2, 14]] == pytest.approx([1 / 30, 0.1, 0.2, 1.0])
+        assert table.accuracy[[0, 1, 2, 3, 14]].tolist() == [0, 1, 1, 0, 1]
+        assert math.isnan(table.confidence[4])
+        assert math.isnan(table.accuracy[4])
         assert (table.lower[3], table.upper[3]) == pytest.approx((0.2, 4 / 15))
 
     @settings(max_examples=50, deadline=None)
@@ -314,11 +314,12 @@ class TestBoundaryRing:
 
         assert not boundary_ring(nothing, nothing, (1.0, 1.0)).any()
 
-    def test_five_millimetres_are_fifty_pixels_of_a_tenth(self):
-        truth = np.zeros((1, 200), np.uint8)
-        truth[0, 100:] = 1
+    def test_three_pixels_of_a_tenth_are_three_tenths_of_a_millimetre(self):
+        truth = np.zeros((1, 20), np.uint8)
+        truth[0, 10:] = 1
 
-        assert boundary_ring(truth, truth, (0.1, 0.1), 5.0).sum() == 2 * 51
+        assert 3 * 0.1 > 0.3  # in floating point
+        assert boundary_ring(truth, truth, (0.1, 0.1), 0.3).sum() == 2 * 4
 
     @settings(max_examples=40, deadline=None)
     @given(

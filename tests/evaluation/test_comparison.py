@@ -34,9 +34,10 @@ class TestCompare:
 
     def test_patients_are_paired_by_name_and_not_by_order(self):
         first = {"P-1": 0.9, "P-2": 0.5}
-        (found,) = compare({"a": first, "b": {"P-2": 0.4, "P-1": 0.7}}, seed=0)
+        (found,) = compare({"a": first, "b": {"P-2": 0.4, "P-1": 0.8}}, seed=0)
 
-        assert found.difference.mean == pytest.approx((0.2 + 0.1) / 2)
+        # 0.1 for both; by order they would be 0.5 and -0.3.
+        assert (found.difference.low, found.difference.high) == pytest.approx((0.1, 0.1))
 
     def test_pairs_without_a_score_on_either_side_are_dropped_and_counted(self):
         (found,) = compare(
@@ -148,7 +149,7 @@ class TestSignedRank:
         assert signed_rank_p([0.0, -0.1, 0.2, 0.0, 0.3]) == signed_rank_p([-0.1, 0.2, 0.3])
 
     def test_differences_that_are_zero_but_for_rounding_are_zero(self):
-        assert signed_rank_p([0.3 - (0.1 + 0.2), 0.0]) == 1.0
+        assert signed_rank_p([0.3 - (0.1 + 0.2)] * 6) == 1.0
 
     def test_values_that_are_no_numbers_are_dropped(self):
         assert signed_rank_p([NAN, -0.1, 0.2, 0.3]) == signed_rank_p([-0.1, 0.2, 0.3])

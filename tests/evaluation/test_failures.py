@@ -61,6 +61,9 @@ class TestTags:
         # 20 rows in the truth; 20 / 1.5 = 13.3 and 20 * 1.5 = 30.
         assert tags(LESION, square(20, 20, rows, 20)) == expected
 
+    def test_an_area_of_just_two_thirds_is_not_named(self):
+        assert tags(square(20, 20, 30, 20), square(20, 20, 20, 20)) == ()
+
     def test_such_an_area_alone_limits_dice_to_four_fifths(self):
         assert 2 / (1 + AREA_RATIO) == 0.8
 

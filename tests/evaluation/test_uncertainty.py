@@ -66,6 +66,13 @@ class TestSpread:
         assert (found.mutual_information <= found.entropy + 1e-6).all()
         np.testing.assert_allclose(found.mean.sum(axis=-1), 1, rtol=1e-6)
 
+    @settings(max_examples=30, deadline=None)
+    @given(st.integers(0, 10_000))
+    def test_rounding_makes_no_disagreement_negative(self, seed):
+        (one,) = members(seed, number=1)
+
+        assert (spread([one] * 3).mutual_information >= 0).all()
+
     def test_members_may_come_one_at_a_time(self):
         stack = members(1)
 

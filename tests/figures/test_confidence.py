@@ -33,7 +33,7 @@ def curve(aurc: float | None) -> dict[str, object]:
 def test_each_way_of_asking_is_a_curve_beside_the_random_order() -> None:
     figure = risk_coverage_curves({"entropy": curve(0.2), "dropout": curve(0.15)})
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert labels[:2] == ["entropy: AURC 0.200", "Monte-Carlo dropout: AURC 0.150"]
+    assert labels[:2] == ["entropy: AURC 0.200", "entropy of dropout runs: AURC 0.150"]
     assert labels[2] == "no order: 0.300; ideal order: AURC 0.100"
 
 

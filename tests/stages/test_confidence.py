@@ -1,10 +1,21 @@
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from src.evaluation.uncertainty import CaseUncertainty
-from src.stages.confidence import CalibrationTally, Doubt, of_class, worth
+from src.inference import Segmenter, load_segmenter
+from src.stages.confidence import (
+    CalibrationTally,
+    Doubt,
+    doubt_of_looks,
+    looks_at_flips,
+    of_class,
+    side_by_side,
+    worth,
+)
+from tests.tiny_models import save_threshold_model
 
 
 def test_calibration_is_tallied_over_all_pixels_and_over_the_ring() -> None:
@@ -43,6 +54,32 @@ def test_doubt_of_one_class_leaves_the_others_out() -> None:
     probabilities[...] = (0.5, 0.5, 0.0)
     probabilities[0, 0] = (0.25, 0.25, 0.5)
     assert of_class(probabilities, 2) == CaseUncertainty(pytest.approx(1.0), 1)
+
+
+def test_looks_that_agree_may_be_unsure_and_looks_that_are_sure_may_disagree() -> None:
+    unsure = np.full((2, 2, 2), 0.5, np.float32)
+    entropy, disagreement = doubt_of_looks([unsure, unsure], 1)
+    assert (entropy.mean, disagreement.mean) == (pytest.approx(1.0), 0.0)
+    left, right = np.zeros((2, 2, 2), np.float32), np.zeros((2, 2, 2), np.float32)
+    left[:, 0, 1] = left[:, 1, 0] = right[:, 1, 1] = right[:, 0, 0] = 1.0
+    entropy, disagreement = doubt_of_looks([left, right], 1)
+    assert (entropy.mean, disagreement.mean) == (pytest.approx(1.0), 1.0)
+    assert doubt_of_looks([left, left], 1)[0].mean == pytest.approx(0.0, abs=1e-6)
+
+
+def test_flips_are_turned_back_and_go_slice_by_slice(tmp_path: Path) -> None:
+    model = load_segmenter(save_threshold_model(tmp_path / "model"))
+    assert isinstance(model, Segmenter)
+    images = [np.random.default_rng(n).uniform(-90, 90, (6, 5)) for n in range(3)]
+    spacings = [(1.0, 1.0)] * 3
+    alone = model.probabilities(images)
+    seen = []
+    for number, looks in side_by_side(looks_at_flips(model), images, spacings):
+        seen.append(number)
+        assert len(looks) == 4
+        for look in looks:  # of a network that sees each pixel by itself
+            np.testing.assert_allclose(look, alone[number], atol=1e-6)
+    assert sorted(seen) == [0, 1, 2]
 
 
 def test_only_the_making_of_an_item_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
