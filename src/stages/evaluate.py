@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ENTROPY = "entropy"  # of the model as it is used: the doubt that costs nothing more
+DOUBT = "flips_disagreement"  # what stands beside the score of a case: of little cost, much worth
 
 
 @dataclass(frozen=True)
@@ -135,10 +136,11 @@ def evaluate(
         seed=params.evaluate.seed,
         resamples=params.evaluate.bootstrap_resamples,
     )
+    doubt = doubts.get(DOUBT, doubts[ENTROPY])
     scores = with_notes(
         scores,
-        doubts[ENTROPY].of_cases(ids),
-        doubts[ENTROPY].of_patients(ids, cases["pseudonym"].tolist()),
+        doubt.of_cases(ids),
+        doubt.of_patients(ids, cases["pseudonym"].tolist()),
         [tags[case] for case in ids],
         segmenter.class_names,
     )
@@ -184,7 +186,7 @@ def main(
                 found[subset] = evaluate(
                     root / "data", side, segmenter, params, tick,
                     predictions=masks if is_test else None,
-                    others=ways_of_asking(segmenter, params) if is_test else {},
+                    others=ways_of_asking(segmenter, params if is_test else None),
                 )  # fmt: skip
     folder = fold_folder(root / "reports" / "evaluation" / architecture, fold)
     scores = {subset: result.scores for subset, result in found.items()}
@@ -229,13 +231,12 @@ def main(
     )
 
 
-def ways_of_asking(segmenter: Segmenter, params: Params) -> dict[str, list[Look]]:
-    """Ways to ask a model how sure it is beside its own entropy: looks with dropout, and flips."""
-    runs, seed = params.evaluate.dropout_runs, params.evaluate.seed
-    ways = {
-        "dropout": looks_with_dropout(segmenter, runs, seed=seed),
-        "flips": looks_at_flips(segmenter),
-    }
+def ways_of_asking(segmenter: Segmenter, params: Params | None) -> dict[str, list[Look]]:
+    """Ways to ask a model how sure it is beside its own entropy: flips, and with params dropout."""
+    ways = {"flips": looks_at_flips(segmenter)}
+    if params is not None:
+        runs, seed = params.evaluate.dropout_runs, params.evaluate.seed
+        ways["dropout"] = looks_with_dropout(segmenter, runs, seed=seed)
     return {way: looks for way, looks in ways.items() if looks}
 
 
