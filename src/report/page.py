@@ -107,8 +107,8 @@ def p_value(value: float | None) -> str:
 
 
 def words(name: str) -> str:
-    """A class or quantity as a reader has it: `mean_foreground` is the mean of the foreground."""
-    return "mean of the foreground classes" if name == MEAN else name.replace("_", " ")
+    """A class or quantity as a reader has it: `foreground mean` for mean_foreground."""
+    return "foreground mean" if name == MEAN else name.replace("_", " ")
 
 
 def tag_words(tag: str) -> str:
