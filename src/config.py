@@ -170,6 +170,7 @@ class Prepare(_Group):
     size_mode: Literal["resize", "pad", "native"]
     image_size: Size
     pad_to_multiple: Annotated[int, Field(ge=1, le=512)]
+    spacing_mm: Pair | Literal["median"] | None
     normalise: Literal["zscore", "unit"]
 
 
@@ -275,6 +276,7 @@ class Inference(_Group):
     overlap: Annotated[float, Field(ge=0, lt=1)]
     flips: bool
     postprocessing: bool
+    calibration: bool
 
 
 class Evaluate(_Group):
@@ -283,6 +285,8 @@ class Evaluate(_Group):
     seed: Annotated[int, Field(ge=0)]
     bootstrap_resamples: Annotated[int, Field(ge=100, le=1_000_000)]
     overlay_patients: Annotated[int, Field(ge=1, le=20)]
+    gallery_slices: Annotated[int, Field(ge=0, le=1000)]
+    dropout_runs: Annotated[int, Field(ge=0, le=100)]
 
 
 class Compare(_Group):
@@ -349,6 +353,12 @@ class Params(_Group):
             raise ValueError(
                 f"prepare.pad_to_multiple must be divisible by {step} (train.model.depth {depth}), "
                 f"got {self.prepare.pad_to_multiple}"
+            )
+        if self.prepare.size_mode == "resize" and self.prepare.spacing_mm is not None:
+            raise ValueError(
+                "prepare.spacing_mm must be null where prepare.size_mode is resize, which gives "
+                f"every slice prepare.image_size whatever its pixels; got {self.prepare.spacing_mm}"
+                ". Set prepare.size_mode: native or pad"
             )
         if self.prepare.size_mode == "pad" and any(
             side % self.prepare.pad_to_multiple for side in self.prepare.image_size

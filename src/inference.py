@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import copy
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from src.data.arrays import Arrays, Preprocessing, preprocess, restore
+from src.data.arrays import Arrays
+from src.data.preprocessing import Preprocessing, Spacing, preprocess, restore
 from src.data.stacks import neighbours
+from src.evaluation.temperature import PixelSample, apply_temperature
 from src.model_files import ModelCard, check_alike, load_card, model_folders
 from src.postprocessing import Choice, Postprocessing, choose, majority, postprocess
-from src.tiling import Forward, mean_over_flips, sliding_window
+from src.tiling import Forward, mean_over_flips, mean_over_runs, sliding_window
 
 if TYPE_CHECKING:
     import keras
 
 Images = NDArray[Any] | Sequence[NDArray[Any]]
 """Slices (B, H, W), or a list of (H, W) of any sizes, in HU."""
+
+Spacings = Spacing | Sequence[Spacing] | None
+"""(y, x) in mm of the pixels of all slices, or of each slice; None where nobody knows."""
 
 
 class Segmenter:
@@ -49,7 +56,42 @@ class Segmenter:
         def forward(batch: NDArray[np.float32]) -> NDArray[np.float32]:
             return traced(batch).numpy()
 
-        self._forward: Forward = mean_over_flips(forward) if card.flips else forward
+        self._network: Forward = forward
+
+    @property
+    def _forward(self) -> Forward:
+        return mean_over_flips(self._network) if self.card.flips else self._network
+
+    def changed(self, **changes: Any) -> Segmenter:
+        """The same model used in another way: its card with some values changed.
+
+        Args:
+            **changes: Of `ModelCard`, such as flips=True, or temperature=1.0 for the probabilities
+                as the network gives them.
+        """
+        other = copy.copy(self)
+        other.card = replace(self.card, **changes)
+        return other
+
+    def with_dropout(self, runs: int, *, seed: int) -> Segmenter | None:
+        """The same model, its probabilities the mean over runs with dropout at work.
+
+        Args:
+            runs: How many; each costs as much as one without.
+            seed: Of the dropout; two segmenters of one seed give the same, slice after slice.
+
+        Returns:
+            The model without flips; None where it has no dropout.
+        """
+        from src.models.dropout import monte_carlo, reseed_dropout
+
+        twin = monte_carlo(self.model)
+        if twin is None:
+            return None
+        reseed_dropout(twin, seed=seed, epoch=0)
+        sampled = Segmenter(twin, self.settings, replace(self.card, flips=False))
+        sampled._network = mean_over_runs(sampled._network, runs)
+        return sampled
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -77,33 +119,41 @@ class Segmenter:
         return self.card.postprocessing
 
     @property
+    def needs_spacing(self) -> bool:
+        """Whether the spacing of the slices given must be known."""
+        return self.settings.spacing_mm is not None
+
+    @property
     def needs_whole_scans(self) -> bool:
         """Whether the slices given must be all slices of one scan, in order."""
         return self.card.context > 0 or bool(self.postprocessing)
 
     def probabilities(
-        self, images_hu: Images, *, batch_size: int = 16
+        self, images_hu: Images, spacing_mm: Spacings = None, *, batch_size: int = 16
     ) -> list[NDArray[np.float32]]:
         """Class probabilities of slices, each at its own size.
 
         Args:
             images_hu: (B, H, W), or a list of (H, W) of any sizes, in HU. Where the model has
                 context, the slices of one scan, in order.
+            spacing_mm: Of their pixels; needed by a model whose slices get a common spacing
+                (`needs_spacing`), looked at by no other.
             batch_size: Slices or patches that go through the network together.
 
         Returns:
             A (H, W, C) float32 array for each slice, summing to 1 over C; an empty list for none.
 
         Raises:
-            ValueError: A slice that is not 2-D, is empty, or holds values that are not finite.
+            ValueError: A slice that is not 2-D, is empty, or holds values that are not finite; a
+                spacing that is needed is not given.
         """
         results: list[NDArray[np.float32]] = [np.empty(0, np.float32)] * len(images_hu)
-        for number, probability in self.each(images_hu, batch_size=batch_size):
+        for number, probability in self.each(images_hu, spacing_mm, batch_size=batch_size):
             results[number] = probability
         return results
 
     def each(
-        self, images_hu: Images, *, batch_size: int = 16
+        self, images_hu: Images, spacing_mm: Spacings = None, *, batch_size: int = 16
     ) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """The class probabilities of `probabilities`, one slice after the other as they are made.
 
@@ -111,6 +161,7 @@ class Segmenter:
 
         Args:
             images_hu: As in `probabilities`.
+            spacing_mm: As in `probabilities`.
             batch_size: As in `probabilities`.
 
         Yields:
@@ -119,20 +170,25 @@ class Segmenter:
         Raises:
             ValueError: As in `probabilities`.
         """
+        spacings = _of_each(spacing_mm, len(images_hu))
         prepared = [
-            preprocess(_checked(image, number), self.settings)
+            preprocess(_checked(image, number), self.settings, spacings[number])
             for number, image in enumerate(images_hu)
         ]
         for number, probability in self.prepared_probabilities(prepared, batch_size=batch_size):
             height, width = images_hu[number].shape
-            yield number, restore(probability, height, width, self.settings)
+            restored = restore(probability, height, width, self.settings, spacings[number])
+            yield number, apply_temperature(restored, self.card.temperature)
 
-    def masks(self, images_hu: Images, *, batch_size: int = 16) -> list[NDArray[np.uint8]]:
+    def masks(
+        self, images_hu: Images, spacing_mm: Spacings = None, *, batch_size: int = 16
+    ) -> list[NDArray[np.uint8]]:
         """The most probable class of each pixel, cleaned as the model's card says.
 
         Args:
             images_hu: As in `probabilities`; where the model has postprocessing too, the slices
                 of one scan, in order. Slices of different size are cleaned one by one.
+            spacing_mm: As in `probabilities`.
             batch_size: As in `probabilities`. Probabilities of no more slices are held at once.
 
         Returns:
@@ -142,7 +198,7 @@ class Segmenter:
             ValueError: As in `probabilities`.
         """
         results: list[NDArray[np.uint8]] = [np.empty(0, np.uint8)] * len(images_hu)
-        for number, probability in self.each(images_hu, batch_size=batch_size):
+        for number, probability in self.each(images_hu, spacing_mm, batch_size=batch_size):
             results[number] = most_probable(probability)
         return cleaned(results, self.postprocessing)
 
@@ -242,34 +298,41 @@ class Ensemble:
         return y, x
 
     @property
+    def needs_spacing(self) -> bool:
+        """Whether the spacing of the slices given must be known."""
+        return any(s.needs_spacing for s in self.segmenters)
+
+    @property
     def needs_whole_scans(self) -> bool:
         """Whether the slices given must be all slices of one scan, in order."""
         return bool(self.postprocessing) or any(s.card.context for s in self.segmenters)
 
     def probabilities(
-        self, images_hu: Images, *, batch_size: int = 16
+        self, images_hu: Images, spacing_mm: Spacings = None, *, batch_size: int = 16
     ) -> list[NDArray[np.float32]]:
         """The mean of the models' probabilities; see `Segmenter.probabilities`."""
-        by_number = dict(self.each(images_hu, batch_size=batch_size))
+        by_number = dict(self.each(images_hu, spacing_mm, batch_size=batch_size))
         return [by_number[number] for number in range(len(images_hu))]
 
     def each(
-        self, images_hu: Images, *, batch_size: int = 16
+        self, images_hu: Images, spacing_mm: Spacings = None, *, batch_size: int = 16
     ) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """The mean of the models' probabilities, slice by slice; see `Segmenter.each`."""
         # The models go side by side, so that only slices that some have not reached are waiting.
         waiting: dict[int, list[NDArray[np.float32]]] = defaultdict(list)
-        models = [s.each(images_hu, batch_size=batch_size) for s in self.segmenters]
+        models = [s.each(images_hu, spacing_mm, batch_size=batch_size) for s in self.segmenters]
         for step in zip(*models, strict=True):
             for number, probability in step:
                 waiting[number].append(probability)
                 if len(waiting[number]) == len(models):
                     yield number, np.mean(waiting.pop(number), axis=0, dtype=np.float32)
 
-    def masks(self, images_hu: Images, *, batch_size: int = 16) -> list[NDArray[np.uint8]]:
+    def masks(
+        self, images_hu: Images, spacing_mm: Spacings = None, *, batch_size: int = 16
+    ) -> list[NDArray[np.uint8]]:
         """The most probable class of each pixel, cleaned; see `Segmenter.masks`."""
         results: list[NDArray[np.uint8]] = [np.empty(0, np.uint8)] * len(images_hu)
-        for number, probability in self.each(images_hu, batch_size=batch_size):
+        for number, probability in self.each(images_hu, spacing_mm, batch_size=batch_size):
             results[number] = most_probable(probability)
         return cleaned(results, self.postprocessing)
 
@@ -293,7 +356,12 @@ def cleaned(masks: list[NDArray[np.uint8]], steps: Postprocessing) -> list[NDArr
 
 
 def choose_postprocessing(
-    segmenter: Segmenter, arrays: Arrays, rows: NDArray[np.int64], *, batch_size: int = 16
+    segmenter: Segmenter,
+    arrays: Arrays,
+    rows: NDArray[np.int64],
+    *,
+    sample: PixelSample | None = None,
+    batch_size: int = 16,
 ) -> Choice:
     """Choose how the masks of a model are cleaned, see `postprocessing.choose`.
 
@@ -301,6 +369,7 @@ def choose_postprocessing(
         segmenter: The model; its card's own postprocessing is not applied.
         arrays: The prepared slices, with `pseudonym` in their index.
         rows: (M,), those of the validation side: all slices of each scan.
+        sample: Is shown the probabilities, so that a temperature can be fitted to them.
         batch_size: Slices or patches that go through the network together.
 
     Returns:
@@ -310,9 +379,12 @@ def choose_postprocessing(
     def scans() -> Iterator[tuple[str, NDArray[np.uint8], NDArray[np.uint8]]]:
         for scan in arrays.scans(rows):
             images, truths = zip(*(arrays.slice(int(row)) for row in scan), strict=True)
+            masks = [np.empty(0, np.uint8)] * len(scan)
             predicted = segmenter.prepared_probabilities(images, batch_size=batch_size)
-            by_number = {number: most_probable(probability) for number, probability in predicted}
-            masks = [by_number[number] for number in range(len(scan))]
+            for number, probability in predicted:
+                masks[number] = most_probable(probability)
+                if sample is not None:
+                    sample.add(probability, truths[number])
             patient = str(arrays.index["pseudonym"].iloc[scan[0]])
             if len({mask.shape for mask in masks}) == 1:
                 yield patient, np.stack(truths), np.stack(masks)
@@ -320,6 +392,19 @@ def choose_postprocessing(
                 yield from zip([patient] * len(masks), truths, masks, strict=True)
 
     return choose(scans(), segmenter.num_classes)
+
+
+def _of_each(spacing_mm: Spacings, number: int) -> list[Spacing | None]:
+    """The spacing of each of so many slices."""
+    if spacing_mm is None:
+        return [None] * number
+    pairs = np.asarray(spacing_mm, np.float64)
+    if pairs.shape not in ((2,), (number, 2)):
+        raise ValueError(
+            f"spacing_mm must be one pair (y, x) or one of each of the {number} slices, got shape "
+            f"{pairs.shape}"
+        )
+    return [(float(y), float(x)) for y, x in np.broadcast_to(pairs, (number, 2))]
 
 
 def _checked(image: NDArray[Any], number: int) -> NDArray[Any]:

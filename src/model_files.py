@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from src.data.arrays import Preprocessing
+from src.data.preprocessing import Preprocessing
 from src.files import md5_of, write_text
 from src.postprocessing import Postprocessing
 from src.tiling import Tiling
@@ -34,6 +34,8 @@ class ModelCard:
         tiling: The patches that the network sees; None for whole slices.
         flips: Whether to average over mirrored pictures.
         postprocessing: What is done to the masks.
+        temperature: Logits are divided by it, so that probabilities mean what they say; 1: as the
+            network gives them. It moves no pixel to another class.
         recipe: The same for the models of all folds that were made alike, of the same data.
     """
 
@@ -47,6 +49,7 @@ class ModelCard:
     tiling: Tiling | None = None
     flips: bool = False
     postprocessing: Postprocessing = field(default_factory=Postprocessing)
+    temperature: float = 1.0
     recipe: str = ""
 
 

@@ -44,20 +44,29 @@ class SegmentationModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # mlf
             model_input: Slices of shape (B, H, W), float32, in HU; any height and width. A model
                 with context or postprocessing (see model.json) takes the slices of one scan, in
                 order.
-            params: `{"output": "mask"}` (the default) or `{"output": "probabilities"}`.
+            params: `{"output": "mask"}` (the default) or `{"output": "probabilities"}`; and
+                `"spacing_mm": [y, x]`, which a model needs whose slices get a common spacing (see
+                preprocessing.json).
 
         Returns:
             `mask`: class indices (B, H, W), uint8. `probabilities`: (B, H, W, C), float32, in
             [0, 1]. B = 0 gives an empty array of the same number of axes.
 
         Raises:
-            ValueError: if `output` is neither of the two.
+            ValueError: if `output` is neither of the two, or the spacing is needed and not given.
         """
         output = (params or {}).get("output", "mask")
         if output not in ("mask", "probabilities"):
             raise ValueError(
                 f'output must be "mask" or "probabilities", got {output!r}. '
                 'Pass params={"output": "mask"}.'
+            )
+        given = (params or {}).get("spacing_mm", ())
+        spacing_mm = tuple(given) if len(given) else None  # MLflow hands an array over
+        if self.segmenter.needs_spacing and spacing_mm is None:
+            raise ValueError(
+                "this model resamples slices to one spacing and must know theirs, got none. Pass "
+                'params={"spacing_mm": [y, x]}, in mm.'
             )
         images = np.asarray(model_input, dtype=np.float32)
         result: np.ndarray
@@ -73,7 +82,7 @@ class SegmentationModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # mlf
         step = max(len(images), 1) if self.segmenter.needs_whole_scans else BATCH_SIZE
         for start in range(0, len(images), step):
             part = slice(start, start + step)
-            result[part] = np.stack(segment(images[part], batch_size=BATCH_SIZE))
+            result[part] = np.stack(segment(images[part], spacing_mm, batch_size=BATCH_SIZE))
         return result
 
 

@@ -170,13 +170,13 @@ def predict(
             row: dict[str, Any] = {"path": scan.path, "model": version}
             try:
                 image = _read(images.root, scan, scale)
-                result = segment(segmenter, image.scan.array, wanted)
+                thickness, y, x = image.scan.spacing_mm
+                result = segment(segmenter, image.scan.array, wanted, spacing_mm=(y, x))
                 doubts = unlike_training(image, segmenter)
                 mask = write(out / stem, image, result, segmenter, wanted, version=version)
                 doubts += [uneven[scan.path]] if scan.path in uneven else []
                 doubtful += bool(doubts)
                 written += 1
-                thickness, y, x = image.scan.spacing_mm
                 row |= {
                     "mask": mask.relative_to(out).as_posix(),
                     **dict(zip(("slices", "height", "width"), result.mask.shape, strict=True)),

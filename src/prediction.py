@@ -21,6 +21,7 @@ from src.data.writers import (
     write_nifti,
     write_png,
 )
+from src.evaluation.uncertainty import normalised_entropy
 from src.figures import COLOURS
 from src.inference import cleaned, most_probable
 
@@ -85,28 +86,19 @@ class Prediction:
     probabilities: NDArray[np.float32] | None
 
 
-def normalised_entropy(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Predictive entropy over the logarithm of the number of classes.
-
-    H = -sum_c p_c log p_c / log C: 0 where one class is certain, 1 where all are alike.
-
-    Args:
-        probabilities: (..., C) float32, summing to 1 over C >= 2.
-
-    Returns:
-        (...) float32 in 0 to 1.
-    """
-    logarithms = np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
-    entropy = -(probabilities * logarithms).sum(axis=-1) / np.log(probabilities.shape[-1])
-    return np.clip(entropy, 0.0, 1.0).astype(np.float32)
-
-
-def segment(segmenter: AnySegmenter, array: NDArray[np.float32], wanted: Wanted) -> Prediction:
+def segment(
+    segmenter: AnySegmenter,
+    array: NDArray[np.float32],
+    wanted: Wanted,
+    *,
+    spacing_mm: tuple[float, float],
+) -> Prediction:
     """Segments a stack, a few slices at a time.
 
     Args:
         segmenter: The model with its preprocessing.
         array: (D, H, W) in HU.
+        spacing_mm: (y, x) of its pixels.
         wanted: What is needed of it.
 
     Returns:
@@ -126,7 +118,7 @@ def segment(segmenter: AnySegmenter, array: NDArray[np.float32], wanted: Wanted)
     by_class = (segmenter.num_classes, *array.shape)
     probabilities = np.empty(by_class, np.float32) if wanted.probabilities else None
     # The whole stack in order: a network with context sees neighbours, cleaning sees the volume.
-    for place, probability in segmenter.each(array, batch_size=wanted.batch_size):
+    for place, probability in segmenter.each(array, spacing_mm, batch_size=wanted.batch_size):
         masks[place] = most_probable(probability)
         uncertainty[place] = normalised_entropy(probability)
         if probabilities is not None:
@@ -173,18 +165,17 @@ def unlike_training(image: Image, segmenter: AnySegmenter) -> list[str]:
     settings, trained = segmenter.settings, segmenter.spacing_mm
     array, (_, y, x) = image.scan.array, image.scan.spacing_mm
     height, width = array.shape[1:]
-    size = settings.output_size(height, width)
-    resized = settings.size_mode == "resize"
+    size = settings.sampled_size(height, width, (y, x))
     doubts = []
     if image.modality not in ("", "CT"):
         doubts.append(f"modality {image.modality}, not CT")
-    if resized:  # the network sees larger or smaller pixels than the scan has
+    if settings.resamples:  # the network sees larger or smaller pixels than the scan has
         y, x = y * height / size[0], x * width / size[1]
         if min(height / size[0], width / size[1]) < 0.5:
             doubts.append(f"{height} x {width} pixels, enlarged to {size[0]} x {size[1]}")
     if max(y / trained[0], trained[0] / y, x / trained[1], trained[1] / x) > SPACING_FACTOR:
         doubts.append(
-            f"pixels of {y:.3g} x {x:.3g} mm{' after resizing' if resized else ''}, "
+            f"pixels of {y:.3g} x {x:.3g} mm{' after resizing' if settings.resamples else ''}, "
             f"{trained[0]:.3g} x {trained[1]:.3g} mm in training"
         )
     low, high = float(array.min()), float(array.max())

@@ -132,6 +132,18 @@ def sliding_window(
     return total[above : above + height, left : left + width]
 
 
+def mean_over_runs(forward: Forward, runs: int) -> Forward:
+    """The network that averages what it says of a picture over several runs that differ."""
+
+    def repeated(batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        total = forward(batch).astype(np.float32, copy=True)
+        for _ in range(runs - 1):
+            total += forward(batch)
+        return total / np.float32(runs)
+
+    return repeated
+
+
 def mean_over_flips(forward: Forward) -> Forward:
     """The network that averages what it says of a picture as it is, mirrored, and turned over.
 

@@ -19,8 +19,8 @@ import keras
 import numpy as np
 
 from src.files import whole_file
-from src.models.blocks import reseed_dropout
 from src.models.checks import check_weights
+from src.models.dropout import reseed_dropout
 from src.models.metrics import ConfusionMatrix, scores
 
 

@@ -185,3 +185,31 @@ def leaves(group: Any) -> Iterator[tuple[str, Any]]:
         yield name, field
         for kind in inner:
             yield from leaves(kind)
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [("null", None), ("median", "median"), ("[1.5, 2]", (1.5, 2.0))],
+)
+def test_the_common_spacing_is_a_pair_the_median_or_nothing(
+    tmp_path: Path, written: str, read: Any
+) -> None:
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    for old, new in (("size_mode: resize", "size_mode: native"),
+                     ("  spacing_mm: null", f"  spacing_mm: {written}")):  # fmt: skip
+        assert old in text
+        text = text.replace(old, new)
+    (tmp_path / "params.yaml").write_text(text, encoding="utf-8")
+    assert load_params(tmp_path / "params.yaml").prepare.spacing_mm == read
+
+
+@pytest.mark.parametrize("written", ["[1.5, 0]", "[1.5]", "mean", "2.0"])
+def test_another_common_spacing_is_refused(tmp_path: Path, written: str) -> None:
+    message = wrong(tmp_path, "  spacing_mm: null", f"  spacing_mm: {written}")
+    assert "prepare.spacing_mm" in message
+
+
+def test_a_common_spacing_is_refused_where_slices_are_resized(tmp_path: Path) -> None:
+    message = wrong(tmp_path, "  spacing_mm: null", "  spacing_mm: median")
+    assert "prepare.spacing_mm must be null where prepare.size_mode is resize" in message
+    assert "got median. Set prepare.size_mode: native or pad" in message

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from src.data.arrays import Preprocessing
+from src.data.preprocessing import Preprocessing
 from src.inference import Segmenter, load_segmenter
 from src.model_files import load_card
 from tests.tiny_models import CLASSES, NATIVE, expected_mask, save_threshold_model, save_unet
@@ -58,6 +58,37 @@ def test_padded_slices_come_back_without_their_margins(tmp_path: Path) -> None:
     images = slices((5, 11), (20, 17))  # become 16 x 16 and 24 x 24
     for mask, image in zip(segmenter.masks(images), images, strict=True):
         np.testing.assert_array_equal(mask, expected_mask(image))
+
+
+@pytest.fixture
+def common(tmp_path: Path) -> Segmenter:
+    """The thresholds, on pixels of 2 x 1 mm."""
+    settings = replace(NATIVE, spacing_mm=(2.0, 1.0))
+    return load_segmenter(save_threshold_model(tmp_path / "common", settings))
+
+
+def test_a_scan_of_another_spacing_is_segmented_at_the_scale_of_training(
+    common: Segmenter,
+) -> None:
+    # Columns of 20 mm at 20 and 80 HU, of two scans: pixels of 1 x 2 mm, and of 4 x 0.5 mm.
+    for columns, spacing in ((20, (1.0, 2.0)), (80, (4.0, 0.5))):
+        image = np.where(np.arange(columns) < columns // 2, 20.0, 80.0)[None].repeat(8, axis=0)
+        [mask] = common.masks([image], spacing)
+        np.testing.assert_array_equal(mask, expected_mask(image))
+    seen: list[tuple[int, ...]] = []
+    forward = common._forward
+    common._forward = lambda batch: (seen.append(batch.shape), forward(batch))[1]  # type: ignore[func-returns-value]
+    common.masks([np.zeros((8, 20)), np.zeros((8, 20))], [(1.0, 2.0), (4.0, 0.5)])
+    assert seen == [(1, 4, 40, 1), (1, 16, 10, 1)]
+
+
+def test_spacings_that_are_missing_or_not_one_of_each_slice_are_errors(common: Segmenter) -> None:
+    images = [np.zeros((8, 8))] * 3
+    assert common.needs_spacing
+    with pytest.raises(ValueError, match="must be known: give spacing_mm"):
+        common.masks(images)
+    with pytest.raises(ValueError, match=r"one of each of the 3 slices, got shape \(2, 2\)"):
+        common.masks(images, [(1.0, 1.0), (1.0, 1.0)])
 
 
 def test_masks_are_the_most_probable_classes(unet: Segmenter) -> None:

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from src.data.arrays import Arrays, Preprocessing
+from src.data.arrays import Arrays
+from src.data.preprocessing import Preprocessing
 from src.inference import (
     Ensemble,
     Segmenter,
@@ -90,6 +91,37 @@ def test_with_flips_a_mirrored_picture_gives_the_mirrored_probabilities():
 
     assert mirrored_difference(segmenter(looks_left)) > 0.5
     assert mirrored_difference(segmenter(looks_left, flips=True)) < 1e-6
+
+
+def test_the_temperature_changes_probabilities_and_no_mask():
+    images = slices((5, 6))
+    plain, hot = segmenter(POINTWISE), segmenter(POINTWISE, temperature=2.0)
+    roots = np.sqrt(plain.probabilities(images)[0])  # half of the logits
+    np.testing.assert_allclose(
+        hot.probabilities(images)[0], roots / roots.sum(axis=-1, keepdims=True), atol=1e-6
+    )
+    np.testing.assert_array_equal(plain.masks(images), hot.masks(images))
+    untouched = hot.changed(temperature=1.0).probabilities(images)[0]
+    np.testing.assert_array_equal(untouched, plain.probabilities(images)[0])
+
+
+def test_runs_with_dropout_differ_from_the_model_and_can_be_repeated():
+    import keras
+
+    inputs = keras.Input((None, None, 1))
+    features = keras.layers.SpatialDropout2D(0.5)(keras.layers.Conv2D(8, 1)(inputs))
+    outputs = keras.layers.Conv2D(2, 1, activation="softmax")(features)
+    model = Segmenter(keras.Model(inputs, outputs), SETTINGS, replace(CARD, flips=True))
+    images = slices((5, 6))
+    first, again = (model.with_dropout(3, seed=4).probabilities(images)[0] for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+    assert np.abs(first - model.probabilities(images)[0]).max() > 1e-3
+    other = model.with_dropout(3, seed=5).probabilities(images)[0]
+    assert np.abs(first - other).max() > 1e-3
+
+
+def test_a_model_without_dropout_has_no_runs_with_it():
+    assert segmenter(POINTWISE).with_dropout(3, seed=1) is None
 
 
 def test_slices_of_one_size_are_cleaned_as_a_scan():
@@ -253,3 +285,17 @@ def test_the_packaged_model_gives_a_model_with_context_all_slices_at_once():
     images = np.float32(slices(*[(4, 5)] * (BATCH_SIZE + 2)))
     found = packaged.predict(None, images)
     np.testing.assert_array_equal(found[1:], images[:-1] > 0)
+
+
+@pytest.mark.filterwarnings("ignore:.*Any type hint is inferred:UserWarning")
+def test_the_packaged_model_asks_for_the_spacing_where_it_needs_it():
+    from src.packaged_model import SegmentationModel
+
+    packaged = SegmentationModel()
+    packaged.segmenter = segmenter(POINTWISE, replace(SETTINGS, spacing_mm=(1.0, 2.0)))
+    images = np.float32(slices((8, 6), (8, 6)))
+    images[:] = np.where(np.arange(6) < 3, -80, 80)
+    with pytest.raises(ValueError, match=r'Pass params=\{"spacing_mm": \[y, x\]\}'):
+        packaged.predict(None, images)
+    found = packaged.predict(None, images, {"spacing_mm": [0.5, 2.0]})
+    np.testing.assert_array_equal(found, images > 0)

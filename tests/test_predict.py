@@ -2,6 +2,7 @@ import csv
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from math import log
 from pathlib import Path
 
@@ -12,9 +13,9 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 
 from src import predict, terminal, tracking
-from src.data.arrays import Preprocessing
+from src.data.preprocessing import Preprocessing
 from tests.data.conftest import organ, write_picture, write_series, write_volume
-from tests.tiny_models import expected_mask, save_threshold_model, save_unet
+from tests.tiny_models import NATIVE, expected_mask, save_threshold_model, save_unet
 
 ROOT = Path(__file__).parent.parent
 CONSTANT = Preprocessing(-100.0, 100.0, 0.5, 1.0, "native", (16, 16), 4)
@@ -113,6 +114,25 @@ def test_a_picture_keeps_its_size_where_the_network_sees_another(here: Path, com
     assert png(here / "out 1.png" / "1_mask.png").shape == (12, 20)
     assert png(here / "out 2.png" / "2_mask.png").shape == (13, 21)
     assert (png(here / "out 2.png" / "2_mask.png") == 1).all()
+
+
+def test_a_model_of_one_spacing_takes_that_of_pictures_from_params_or_the_option(
+    here: Path, command, models: Path
+) -> None:
+    save_threshold_model(models / "coarse", replace(NATIVE, spacing_mm=(10.0, 2.5)))
+    rows_of_two = np.where(np.arange(12) % 4 < 2, 974, 1104)[:, None].repeat(20, axis=1)
+    write_picture(here / "1.png", rows_of_two.astype(np.uint16))  # -50 and 80 HU
+    # 2.5 mm as params.yaml says: four rows become one of 15 HU, which is organ.
+    assert command("1.png", "--out", "out", model="coarse")[0] == 0
+    assert (png(here / "out" / "1_mask.png") == 1).all()
+    # 10 mm: the rows stay as they are.
+    code, _, warned = command(
+        "1.png", "--out", "as it is", "--spacing-mm", "10", "2.5", model="coarse"
+    )
+    assert code == 0, warned
+    np.testing.assert_array_equal(
+        png(here / "as it is" / "1_mask.png"), expected_mask(rows_of_two - 1024)
+    )
 
 
 def test_a_dicom_series_gets_a_segmentation_that_names_it(here: Path, command) -> None:

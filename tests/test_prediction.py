@@ -1,11 +1,11 @@
 from dataclasses import replace
-from math import log
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from src.data.volumes import Scan
+from src.evaluation.uncertainty import normalised_entropy
 from src.figures import COLOURS
 from src.inference import Segmenter, load_segmenter
 from src.prediction import (
@@ -13,7 +13,6 @@ from src.prediction import (
     Wanted,
     contour_picture,
     measures,
-    normalised_entropy,
     segment,
     unlike_training,
 )
@@ -47,17 +46,7 @@ def body(size: int = 20) -> np.ndarray:
     return array
 
 
-# --- Entropy and measures -------------------------------------------------------------------------
-
-
-def test_entropy_is_zero_where_one_class_is_certain_and_one_where_all_are_alike() -> None:
-    found = normalised_entropy(np.array([[0, 1, 0], [1 / 3, 1 / 3, 1 / 3]], np.float32))
-    np.testing.assert_allclose(found, [0, 1], atol=1e-6)
-
-
-def test_entropy_of_a_half_and_two_quarters_is_one_and_a_half_bits() -> None:
-    found = normalised_entropy(np.array([0.25, 0.5, 0.25], np.float32))
-    assert found == pytest.approx(1.5 * log(2) / log(3))
+# --- Measures -------------------------------------------------------------------------------------
 
 
 def test_areas_are_summed_over_slices_and_volumes_are_areas_times_thickness() -> None:
@@ -88,7 +77,7 @@ def stack(depth: int) -> np.ndarray:
 def test_slices_are_in_place_whatever_the_size_of_the_batch(
     segmenter: Segmenter, batch_size: int
 ) -> None:
-    found = segment(segmenter, stack(5), Wanted(batch_size=batch_size))
+    found = segment(segmenter, stack(5), Wanted(batch_size=batch_size), spacing_mm=SPACING)
     np.testing.assert_array_equal(found.mask, expected_mask(stack(5)))
     assert found.uncertainty is None
     assert found.probabilities is None
@@ -96,7 +85,7 @@ def test_slices_are_in_place_whatever_the_size_of_the_batch(
 
 def test_maps_have_the_size_of_the_stack_and_agree_with_the_mask(segmenter: Segmenter) -> None:
     wanted = Wanted(uncertainty=True, probabilities=True, batch_size=2)
-    found = segment(segmenter, stack(3), wanted)
+    found = segment(segmenter, stack(3), wanted, spacing_mm=SPACING)
     assert found.probabilities is not None
     assert found.uncertainty is not None
     assert found.probabilities.shape == (3, 3, 6, 9)
@@ -108,7 +97,7 @@ def test_maps_have_the_size_of_the_stack_and_agree_with_the_mask(segmenter: Segm
 
 
 def test_without_foreground_there_is_no_mean_uncertainty(segmenter: Segmenter) -> None:
-    found = segment(segmenter, np.full((2, 4, 4), -50, np.float32), Wanted())
+    found = segment(segmenter, np.full((2, 4, 4), -50, np.float32), Wanted(), spacing_mm=SPACING)
     assert found.mean_uncertainty is None
 
 
@@ -116,7 +105,7 @@ def test_the_slice_with_values_that_are_no_numbers_is_named(segmenter: Segmenter
     array = stack(20)
     array[17, 2, 3] = np.nan
     with pytest.raises(ValueError, match="values that are not numbers in slice 17, expected HU"):
-        segment(segmenter, array, Wanted(batch_size=4))
+        segment(segmenter, array, Wanted(batch_size=4), spacing_mm=SPACING)
 
 
 # --- What is unlike the training data -------------------------------------------------------------
@@ -157,6 +146,17 @@ def test_a_slice_that_is_enlarged_more_than_twice_is_named(segmenter: Segmenter)
     resizing = with_settings(segmenter, size_mode="resize", size=(48, 24))
     found = unlike_training(image(body(20), (0.75 * 48 / 20, 0.5 * 24 / 20)), resizing)
     assert found == ["20 x 20 pixels, enlarged to 48 x 24"]
+
+
+def test_where_slices_get_one_spacing_no_spacing_is_doubtful_but_a_coarse_one(
+    segmenter: Segmenter,
+) -> None:
+    common = with_settings(segmenter, spacing_mm=SPACING)
+    fine = image(body(40), (SPACING[0] / 4, SPACING[1] / 4))
+    assert unlike_training(fine, common) == []
+    # Pixels of 2.25 x 1.5 mm become nine of 0.75 x 0.5 mm.
+    found = unlike_training(image(body(20), (3 * SPACING[0], 3 * SPACING[1])), common)
+    assert found == ["20 x 20 pixels, enlarged to 60 x 60"]
 
 
 def test_a_modality_other_than_ct_is_named(segmenter: Segmenter) -> None:

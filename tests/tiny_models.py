@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from src.data.arrays import Preprocessing
+from src.data.preprocessing import Preprocessing
 from src.model_files import ModelCard, save_model
 
 CLASSES = ("background", "organ", "lesion")

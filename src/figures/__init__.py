@@ -6,6 +6,7 @@ their own, never pyplot's, so nothing stays open after a long run and no display
 
 from src.figures.augmentation import augmentation_sheet
 from src.figures.charts import learning_curves, patient_scores
+from src.figures.confidence import dice_by_stratum, reliability_diagram, risk_coverage_curves
 from src.figures.overlays import PANELS, OverlayCase, overlay, overlay_picture, overlay_sheet
 from src.figures.style import COLOURS, save
 
@@ -14,10 +15,13 @@ __all__ = [
     "PANELS",
     "OverlayCase",
     "augmentation_sheet",
+    "dice_by_stratum",
     "learning_curves",
     "overlay",
     "overlay_picture",
     "overlay_sheet",
     "patient_scores",
+    "reliability_diagram",
+    "risk_coverage_curves",
     "save",
 ]

@@ -31,6 +31,7 @@ class OverlayCase:
         spacing_mm: Height and width of a pixel in mm.
         name: What stands over the image, a pseudonym: "P-3f9c1e2a slice 012".
         score: What stands beside the prediction, "lesion Dice 0.87"; may be empty.
+        uncertainty: (H, W) from 0 to 1, a fourth panel of `overlay_picture`; None for none.
     """
 
     image: NDArray[Any]
@@ -39,6 +40,7 @@ class OverlayCase:
     spacing_mm: tuple[float, float]
     name: str
     score: str = ""
+    uncertainty: NDArray[np.floating] | None = None
 
 
 def overlay(
@@ -125,6 +127,8 @@ def overlay_picture(
 ) -> NDArray[np.uint8]:
     """Draw slices as one small picture, quickly: a row a case, image | truth | prediction.
 
+    Where a case has an uncertainty, that is a fourth panel: black is sure, yellow is not.
+
     Made for the same fixed cases after every epoch. Panels are at least 256 pixels high, in true
     proportions; the same cases always give a picture of the same size. Characters should be ASCII.
 
@@ -171,6 +175,11 @@ def _check_cases(
                 f"image, truth and prediction of {case.name!r} must share one shape (H, W), got "
                 f"{case.image.shape}, {case.truth.shape} and {case.prediction.shape}. "
                 "Bring all three to the size of the image."
+            )
+        if case.uncertainty is not None and case.uncertainty.shape != case.image.shape:
+            raise ValueError(
+                f"uncertainty of {case.name!r} must have the shape {case.image.shape} of the "
+                f"image, got {case.uncertainty.shape}."
             )
         if not np.isfinite(case.image).all():
             raise ValueError(
@@ -323,6 +332,13 @@ def _picture_row(
             name = f"prediction {case.score}".strip()
         bar = np.full((24, width, 3), 30, np.uint8)
         _write(bar, name, 6, size=0.45)
+        panels += [np.vstack([bar, panel]), np.zeros((height + 24, 2, 3), np.uint8)]
+    if case.uncertainty is not None:
+        shown = cv2.resize(case.uncertainty.astype(np.float32), size)
+        levels = np.rint(np.clip(shown, 0, 1) * 255).astype(np.uint8)
+        panel = cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
+        bar = np.full((24, width, 3), 30, np.uint8)
+        _write(bar, "uncertainty", 6, size=0.45)
         panels += [np.vstack([bar, panel]), np.zeros((height + 24, 2, 3), np.uint8)]
     return np.hstack(panels[:-1])
 

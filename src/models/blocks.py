@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
 from src.models.normalisation import normalise
@@ -248,21 +247,3 @@ def class_probabilities(
     """
     logits = keras.layers.Conv2D(num_classes, 1, dtype="float32", name=f"logits{suffix}")(inputs)
     return keras.layers.Softmax(dtype="float32", name=f"probabilities{suffix}")(logits)
-
-
-def reseed_dropout(model: keras.Model, *, seed: int, epoch: int) -> None:
-    """Start the random numbers of all dropout layers anew, to be called before each epoch.
-
-    Keras does not save where they stand. Drawn from seed and epoch, they are the same in an
-    epoch that is run again after a crash as in a run without one.
-
-    Args:
-        model: The network; changed in place.
-        seed: Seed of the run, at least 0.
-        epoch: Number of the epoch, at least 0.
-    """
-    for position, layer in enumerate(model.layers):
-        if hasattr(layer, "seed_generator"):
-            drawn = np.random.SeedSequence((seed, epoch, position)).generate_state(1)
-            # Half of the range, as some backends keep the state as int32.
-            layer.seed_generator.state.assign([int(drawn[0]) >> 1, 0])

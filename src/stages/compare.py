@@ -23,6 +23,12 @@ from src.data.splits import fold_folder
 from src.evaluation.overlap import MEAN_FOREGROUND, QUANTITIES
 from src.files import whole_folder, write_text
 from src.stages.folds import label, run_name
+from src.stages.paired import (
+    FEW_PATIENTS,
+    paired_differences,
+    patient_dice,
+    print_comparison,
+)
 from src.stages.score_table import SUBSETS, foreground, markdown_table, print_scores
 from src.stages.scores import SubsetScores, metric_group, metrics_of, read_counts, scores_of
 
@@ -187,6 +193,59 @@ def headline(candidates: Sequence[Candidate], chosen: str) -> dict[str, Any]:
     return content
 
 
+def costs(candidate: Candidate) -> dict[str, Any]:
+    """What a model takes: all of its folds together, for a slice and for memory the mean and most.
+
+    Returns:
+        parameters, seconds_training, seconds_per_slice, peak_memory_mb (of training).
+    """
+    trained = [fold["trained"] for fold in candidate.folds.values()]
+    return {
+        "parameters": trained[0]["parameters"],
+        "seconds_training": round(sum(one["seconds"] for one in trained), 1),
+        "seconds_per_slice": float(
+            np.mean([fold["seconds_per_slice"] for fold in candidate.folds.values()])
+        ),
+        "peak_memory_mb": max(one["peak_memory_mb"] for one in trained),
+    }
+
+
+def comparison(candidates: Sequence[Candidate], chosen: str, evaluate: Evaluate) -> dict[str, Any]:
+    """All models side by side, for the report: scores, costs, paired differences.
+
+    Returns:
+        champion, rule, few_test_patients (their number where it is below ten), models, pairs.
+    """
+    models = []
+    for candidate in candidates:
+        scores = candidate.scores
+        test = scores["test"]
+        models.append(
+            {
+                "name": candidate.name,
+                "validation_dice": scores["validation"]["dice"][MEAN_FOREGROUND],
+                "test_dice": test["dice"][MEAN_FOREGROUND],
+                "test_low": test["dice_low"][MEAN_FOREGROUND],
+                "test_high": test["dice_high"][MEAN_FOREGROUND],
+                **costs(candidate),
+                "external": False,
+            }
+        )
+    tested = len(candidates[0].pooled["test"].patients)
+    classes = [name for name in candidates[0].scores["test"]["dice"] if name != MEAN_FOREGROUND]
+    return {
+        "champion": chosen,
+        "rule": RULE,
+        "few_test_patients": tested if tested < FEW_PATIENTS else None,
+        "models": models,
+        "pairs": paired_differences(
+            {one.name: patient_dice(one.pooled["test"].patients, classes) for one in candidates},
+            seed=evaluate.seed,
+            resamples=evaluate.bootstrap_resamples,
+        ),
+    }
+
+
 def metric_files(candidate: Candidate) -> dict[str, dict[str, dict[str, float | None]]]:
     """What `dvc metrics show` prints: it makes a row of a file and a column of a number.
 
@@ -337,6 +396,9 @@ def main() -> None:
             for cls, numbers in metric_files(candidate).items():
                 path = aside / candidate.name / f"{cls}.json"
                 write_text(path, json.dumps(numbers, indent=2) + "\n")
+    together = comparison(candidates, chosen.name, params.evaluate)
+    print_comparison(together["models"], together["pairs"])
+    write_text(root / "reports" / "comparison.json", json.dumps(together, indent=2) + "\n")
     content = headline(candidates, chosen.name)
     write_text(root / "reports" / "metrics.json", json.dumps(content, indent=2) + "\n")
     terminal.console.print(f"{sentence}. Look at it: make ui")

@@ -7,10 +7,10 @@ would not be the score of the mask that a user gets.
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
@@ -19,64 +19,114 @@ from numpy.typing import NDArray
 
 from src import figures, terminal, tracking
 from src.config import Params, load_params, public_parameters
-from src.data.masks import class_indices
-from src.data.readers import PictureScale, read_image_slice, read_mask_slice
 from src.data.splits import fold_folder
-from src.data.stacks import volumes_and_positions
+from src.evaluation.failures import failure_tags
 from src.evaluation.overlap import QUANTITIES, Counts, count
+from src.evaluation.temperature import apply_temperature
 from src.files import whole_folder
+from src.inference import Segmenter, cleaned, load_segmenter, most_probable
+from src.stages.confidence import REGIONS, CalibrationTally, Doubt, of_class, worth
+from src.stages.failure_notes import strata, with_notes
 from src.stages.folds import label, run_name
+from src.stages.gallery import draw
 from src.stages.prepare import cases_with_sides
+from src.stages.scans import read_images_and_truths, scans_of, spacings_of
 from src.stages.score_table import SUBSETS, markdown_table, print_scores
 from src.stages.scores import SubsetScores, count_table, metric_group, metrics_of, scores_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from src.inference import AnySegmenter
+ENTROPY = "entropy"  # of the model as it is used: the doubt that costs nothing more
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is known of a model on one side.
+
+    Attributes:
+        scores: Of slices and patients, with uncertainty and tags in their tables.
+        calibration: Of the probabilities, see `CalibrationTally.to_dict`.
+        doubts: Way of asking how sure the model is -> the uncertainty of each case.
+    """
+
+    scores: SubsetScores
+    calibration: dict[str, Any]
+    doubts: dict[str, Doubt]
+
+    @property
+    def seconds_per_slice(self) -> float:
+        """Of prediction as the model is used."""
+        return self.doubts[ENTROPY].seconds / max(len(self.scores.slices), 1)
 
 
 def evaluate(
     data: Path,
     cases: pd.DataFrame,
-    segmenter: AnySegmenter,
+    segmenter: Segmenter,
     params: Params,
     tick: Callable[[], None] = lambda: None,
     *,
     predictions: Path | None = None,
-) -> SubsetScores:
+    others: Mapping[str, tuple[int, Segmenter]] = MappingProxyType({}),
+) -> Evaluation:
     """Predicts the slices of a case table and scores them.
 
     Args:
         data: The data folder.
         cases: Rows of the case table: one side.
         segmenter: The model.
-        params: All parameters; `data` and `evaluate` are used.
+        params: All parameters; `data`, `evaluate` and `split.stratify_class` are used.
         tick: Called after every slice.
         predictions: A folder for the masks, see `keep_masks`; None to keep none.
+        others: Further ways of asking how sure the model is: name -> how often the network looks
+            at a slice, and the model used in that way.
 
     Returns:
-        The scores.
+        The evaluation.
     """
-    started = time.perf_counter()
+    temperature = segmenter.card.temperature
+    network = segmenter.changed(temperature=1.0)
+    tally = CalibrationTally()
+    looked_at = segmenter.class_names.index(params.split.stratify_class)
+    doubts = {ENTROPY: Doubt(4 if segmenter.card.flips else 1)}
+    doubts |= {way: Doubt(runs) for way, (runs, _) in others.items()}
     by_case: dict[str, Counts] = {}
+    tags: dict[str, dict[int, tuple[str, ...]]] = {}
     for scan in scans_of(cases):
-        images, truths = _read(data, scan, params)
-        masks = segmenter.masks(images)
-        for row, truth, prediction in zip(scan, truths, masks, strict=True):
+        images, truths = read_images_and_truths(data, scan, params)
+        spacings = spacings_of(scan)
+        masks = [np.empty(0, np.uint8)] * len(scan)
+        for number, before in doubts[ENTROPY].timed(network.each(images, spacings)):
+            after = apply_temperature(before, temperature)
+            masks[number] = most_probable(before)
+            tally.add(before, after, truths[number], spacings[number])
+            doubts[ENTROPY].cases[scan[number].case_id] = of_class(after, looked_at)
+        for way, (_, asked) in others.items():
+            for number, probability in doubts[way].timed(asked.each(images, spacings)):
+                doubts[way].cases[scan[number].case_id] = of_class(probability, looked_at)
+        masks = cleaned(masks, segmenter.postprocessing)
+        for row, truth, prediction, spacing in zip(scan, truths, masks, spacings, strict=True):
             by_case[row.case_id] = count(truth, prediction, segmenter.num_classes)
+            tags[row.case_id] = failure_tags(truth, prediction, segmenter.num_classes, spacing)
             tick()
         if predictions is not None:
             keep_masks(predictions, scan, masks)
-    seconds = time.perf_counter() - started
-    counts = [by_case[case] for case in cases["case_id"]]
+    ids = cases["case_id"].tolist()
     scores = scores_of(
-        count_table(cases, counts, segmenter.class_names),
+        count_table(cases, [by_case[case] for case in ids], segmenter.class_names),
         segmenter.class_names,
         seed=params.evaluate.seed,
         resamples=params.evaluate.bootstrap_resamples,
     )
-    return replace(scores, seconds=seconds)
+    scores = with_notes(
+        scores,
+        doubts[ENTROPY].of_cases(ids),
+        doubts[ENTROPY].of_patients(ids, cases["pseudonym"].tolist()),
+        [tags[case] for case in ids],
+        segmenter.class_names,
+    )
+    return Evaluation(scores, tally.to_dict(), doubts)
 
 
 def keep_masks(folder: Path, scan: list[Any], masks: list[NDArray[np.uint8]]) -> None:
@@ -94,123 +144,6 @@ def keep_masks(folder: Path, scan: list[Any], masks: list[NDArray[np.uint8]]) ->
     np.savez_compressed(folder / f"{scan[0].case_pseudonym.replace('/', '_')}.npz", **slices)
 
 
-def scans_of(cases: pd.DataFrame) -> list[list[Any]]:
-    """The rows of the case table scan by scan, each in the order of its slices."""
-    volumes, positions = volumes_and_positions(cases)
-    ordered = cases.assign(volume=volumes, position=positions).sort_values(["volume", "position"])
-    return [list(part.itertuples()) for _, part in ordered.groupby("volume")]
-
-
-def _read(
-    data: Path, rows: list[Any], params: Params
-) -> tuple[list[NDArray[np.float32]], list[NDArray[np.uint8]]]:
-    scale = PictureScale(**params.data.pictures.model_dump())
-    images = [read_image_slice(data, row.image_path, row.slice, scale) for row in rows]
-    truths = [
-        class_indices(
-            read_mask_slice(data, row.mask_path, row.slice, row.image_path),
-            params.data.labels,
-            params.data.classes,
-        )
-        for row in rows
-    ]
-    return images, truths
-
-
-def extremes(patients: pd.DataFrame, column: str, number: int) -> dict[str, list[str]]:
-    """The best, median and worst patients by a score: pseudonyms, each patient once.
-
-    Args:
-        patients: A row per patient; those not scored (NaN) are left out.
-        column: The score.
-        number: How many of each, fewer where there are not enough patients.
-
-    Returns:
-        "worst", "median" and "best" -> pseudonyms.
-    """
-    ranked = patients.dropna(subset=[column]).sort_values(
-        [column, "patient_pseudonym"], kind="stable"
-    )["patient_pseudonym"]
-    number = min(number, max(1, len(ranked) // 3))
-    worst, best = ranked.iloc[:number], ranked.iloc[number:][-number:]
-    middle = ranked.iloc[len(worst) : len(ranked) - len(best)]
-    start = max(0, (len(middle) - number) // 2)
-    return {
-        "best": best.tolist()[::-1],
-        "median": middle.iloc[start : start + number].tolist(),
-        "worst": worst.tolist(),
-    }
-
-
-def draw(
-    data: Path,
-    cases: pd.DataFrame,
-    scores: SubsetScores,
-    segmenter: AnySegmenter,
-    params: Params,
-    folder: Path,
-) -> list[Path]:
-    """Draws image | truth | prediction of the best, median and worst patients, and the scores.
-
-    Each patient is shown by the slice that holds most of the stratified class.
-
-    Returns:
-        The PNG files written below `folder`.
-    """
-    name = params.split.stratify_class
-    column = f"dice_{name}"
-    window = (segmenter.settings.window_low, segmenter.settings.window_high)
-    values = scores.patients.set_index("patient_pseudonym")[column]
-    written = []
-    for rank, pseudonyms in extremes(
-        scores.patients, column, params.evaluate.overlay_patients
-    ).items():
-        shown = []
-        for pseudonym in pseudonyms:
-            rows = cases[cases["pseudonym"] == pseudonym]
-            largest = rows.loc[rows[f"pixels_{name}"].idxmax(), "case_id"]
-            # The scan as a whole: neighbours and post-processing belong to the prediction.
-            scan = next(s for s in scans_of(rows) if largest in {row.case_id for row in s})
-            place = [row.case_id for row in scan].index(largest)
-            row = scan[place]
-            images, truths = _read(data, scan, params)
-            shown.append(
-                figures.OverlayCase(
-                    image=images[place],
-                    truth=truths[place],
-                    prediction=segmenter.masks(images)[place],
-                    spacing_mm=(row.spacing_y_mm, row.spacing_x_mm),
-                    name=row.case_pseudonym,
-                    score=f"{name} Dice of the patient {values[pseudonym]:.2f}",
-                )
-            )
-        if not shown:
-            continue
-        sheet = figures.overlay_sheet(
-            shown,
-            class_names=segmenter.class_names,
-            window=window,
-            title=f"{rank} patients of the test side by {name} Dice",
-        )
-        written.append(folder / f"{rank}.png")
-        figures.save(sheet, written[-1])
-    for quantity in ("dice", "iou"):
-        intervals = {
-            cls: (s.patients.mean, s.patients.low, s.patients.high)
-            for cls, s in scores.summary.scores[quantity].items()
-            if cls in segmenter.class_names[1:]
-        }
-        chart = figures.patient_scores(
-            {cls: scores.patients[f"{quantity}_{cls}"].to_numpy() for cls in intervals},
-            intervals,
-            class_names=segmenter.class_names,
-            quantity={"dice": "Dice", "iou": "IoU"}[quantity],
-        )
-        written.append(folder / f"{quantity}_by_patient.png")
-        figures.save(chart, written[-1])
-    return written
-
-
 def main(
     architecture: Annotated[str, typer.Argument(help="one of architectures in params.yaml")],
     fold: Annotated[int, typer.Argument(help="one of split.fold in params.yaml")] = 0,
@@ -219,49 +152,88 @@ def main(
 
     Example: python -m src.stages.evaluate unet 0
     """
-    from src.inference import load_segmenter
-
     root = Path.cwd()
     params = load_params(root / "params.yaml")
     cases = cases_with_sides(root / "prepared", fold)
     model_folder = fold_folder(root / "models" / architecture, fold)
     segmenter = load_segmenter(model_folder)
+    assert isinstance(segmenter, Segmenter)  # the folder of a fold holds one model
     trained = json.loads((model_folder / "run.json").read_text(encoding="utf-8"))
-    scores: dict[str, SubsetScores] = {}
+    sides = {subset: cases[cases["subset"] == subset] for subset in SUBSETS}
+    found: dict[str, Evaluation] = {}
     with whole_folder(fold_folder(root / "prepared" / "predictions" / architecture, fold)) as masks:
-        for subset in SUBSETS:
-            side = cases[cases["subset"] == subset]
-            kept = masks if subset == "test" else None
+        for subset, side in sides.items():
+            is_test = subset == "test"
             with terminal.progress(f"scoring the {subset} patients", len(side)) as tick:
-                scores[subset] = evaluate(
-                    root / "data", side, segmenter, params, tick, predictions=kept
-                )
-
+                found[subset] = evaluate(
+                    root / "data", side, segmenter, params, tick,
+                    predictions=masks if is_test else None,
+                    others=ways_of_asking(segmenter, params) if is_test else {},
+                )  # fmt: skip
     folder = fold_folder(root / "reports" / "evaluation" / architecture, fold)
+    scores = {subset: result.scores for subset, result in found.items()}
     content = {
         "trained": trained,
         **{subset: result.summary.to_dict() for subset, result in scores.items()},
-        "seconds_per_slice": round(
-            sum(r.seconds for r in scores.values())
-            / max(1, sum(len(r.slices) for r in scores.values())),
-            4,
-        ),
+        "seconds_per_slice": round(found["test"].seconds_per_slice, 5),
     }
+    name = params.split.stratify_class
+    test = found["test"]
+    calibrated: dict[str, Any] = {
+        "temperature": segmenter.card.temperature,
+        **{subset: result.calibration for subset, result in found.items()},
+    }
+    asked = worth(
+        test.doubts, sides["test"]["case_id"].tolist(), test.scores.slices[f"dice_{name}"]
+    )
+    by_stratum = strata(test.scores, sides["test"], params)
     with whole_folder(folder) as aside:
-        test_cases = cases[cases["subset"] == "test"]
-        draw(root / "data", test_cases, scores["test"], segmenter, params, aside)
+        draw(root / "data", sides["test"], test.scores, segmenter, params, aside)
+        figures.save(figures.reliability_diagram(calibrated["test"]), aside / "reliability.png")
+        figures.save(figures.risk_coverage_curves(asked), aside / "risk_coverage.png")
+        figures.save(figures.dice_by_stratum(by_stratum), aside / "dice_by_size.png")
         for subset, result in scores.items():
             result.slices.to_csv(aside / f"{subset}_slices.csv", index=False)
             result.patients.to_csv(aside / f"{subset}_patients.csv", index=False)
             result.counts.to_csv(aside / f"{subset}_counts.csv", index=False)
-        (aside / "scores.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    _log(root, params, architecture, fold, content, scores, folder)
+        for file, numbers in (
+            ("calibration", calibrated),
+            ("uncertainty", {"class": name, "test": asked}),
+            ("dice_by_size", by_stratum),
+            ("scores", content),
+        ):
+            (aside / f"{file}.json").write_text(json.dumps(numbers, indent=2) + "\n", "utf-8")
+    more = confidence_metrics(calibrated["test"], asked)
+    _log(root, params, architecture, fold, content, scores, folder, more)
     for quantities in (QUANTITIES[:2], QUANTITIES[2:]):
         print_scores({label(params, architecture, fold): content}, quantities)
     terminal.console.print(
         "means over n patients with their 95 % intervals; the mean of the classes leaves the "
         f"background out. Pictures and tables: reports/evaluation/{architecture}/fold{fold}"
     )
+
+
+def ways_of_asking(segmenter: Segmenter, params: Params) -> dict[str, tuple[int, Segmenter]]:
+    """Ways to ask a model how sure it is beside its own entropy: runs with dropout, and flips."""
+    ways = {}
+    runs = params.evaluate.dropout_runs
+    sampled = segmenter.with_dropout(runs, seed=params.evaluate.seed) if runs else None
+    if sampled is not None:
+        ways["dropout"] = (runs, sampled)
+    if not segmenter.card.flips:
+        ways["flips"] = (4, segmenter.changed(flips=True))
+    return ways
+
+
+def confidence_metrics(calibrated: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, float]:
+    """What of calibration and uncertainty stands in the list of runs: `ece/boundary`, …."""
+    metrics = {
+        f"{number}/{region}": calibrated[region]["after"][number]
+        for region in REGIONS
+        for number in ("ece", "brier")
+    }
+    metrics |= {f"aurc/{way}": found["aurc"] for way, found in asked.items()}
+    return {key: float(value) for key, value in metrics.items() if value is not None}
 
 
 def _log(
@@ -272,6 +244,7 @@ def _log(
     content: dict[str, Any],
     scores: dict[str, SubsetScores],
     folder: Path,
+    more: Mapping[str, float],
 ) -> None:
     """Adds the scores, tables and pictures to the run that trained the model."""
     store = tracking.open_store(root)
@@ -293,7 +266,9 @@ def _log(
             tracking.log_metrics(run, {f"{group}/{key}": value for key, value in numbers.items()})
             tracking.log_table(run, result.patients, f"tables/{subset}_patients.json")
             tracking.log_table(run, result.slices, f"tables/{subset}_slices.json")
-        tracking.log_artifact(run, folder / "scores.json", "tables")
+        tracking.log_metrics(run, {f"test/{key}": value for key, value in more.items()})
+        for path in sorted(folder.glob("*.json")):
+            tracking.log_artifact(run, path, "tables")
         for path in sorted(folder.glob("*.png")):
             tracking.log_artifact(run, path, "figures")
 

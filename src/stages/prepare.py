@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from src import terminal
 from src.config import Params, load_params
-from src.data.arrays import Preprocessing, window_limits, write_arrays
+from src.data.arrays import write_arrays
 from src.data.cases import read_cases
 from src.data.masks import class_indices
+from src.data.preprocessing import Preprocessing, Spacing, window_limits
 from src.data.readers import PictureScale, read_image_slice, read_mask_slice
 from src.data.splits import fold_folder
 from src.files import whole_folder
@@ -57,18 +58,40 @@ def prepare(
 
     training = cases[cases["subset"] == "train"]
     window = window_limits(params.prepare.window.model_dump(), lambda: images(training))
+    plain = Preprocessing(
+        *window,
+        mean=0.0,
+        deviation=1.0,
+        size_mode=params.prepare.size_mode,
+        size=params.prepare.image_size,
+        multiple=params.prepare.pad_to_multiple,
+        spacing_mm=common_spacing(params.prepare.spacing_mm, training),
+    )
     with whole_folder(folder) as aside:
         return write_arrays(
             aside,
             cases,
             slices(),
-            window=window,
-            size_mode=params.prepare.size_mode,
-            size=params.prepare.image_size,
-            multiple=params.prepare.pad_to_multiple,
+            plain=plain,
             normalise=params.prepare.normalise,
             classes=params.data.classes,
         )
+
+
+def common_spacing(wanted: Spacing | str | None, training: pd.DataFrame) -> Spacing | None:
+    """The spacing that all slices get.
+
+    Args:
+        wanted: `prepare.spacing_mm`: (y, x) in mm, "median", or None.
+        training: The rows of the case table of the training side.
+
+    Returns:
+        (y, x) in mm, for "median" that of the training slices; None where each keeps its own.
+    """
+    if not isinstance(wanted, str):
+        return wanted
+    y, x = training[["spacing_y_mm", "spacing_x_mm"]].median().tolist()
+    return y, x
 
 
 def cases_with_sides(prepared: Path, fold: int) -> pd.DataFrame:
@@ -112,6 +135,11 @@ def main(fold: Annotated[int, typer.Argument(help="one of split.fold in params.y
         f"{len(cases)} slices in {folder}: window {settings.window_low:g} to "
         f"{settings.window_high:g} HU, {settings.size_mode}"
         + (f" to {settings.size[0]} x {settings.size[1]}" if settings.size_mode != "native" else "")
+        + (
+            f" at {settings.spacing_mm[0]:g} x {settings.spacing_mm[1]:g} mm"
+            if settings.spacing_mm
+            else ""
+        )
         + f", mean {settings.mean:.4f}, deviation {settings.deviation:.4f} of training slices"
     )
 

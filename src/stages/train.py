@@ -6,6 +6,8 @@ Writes models/ARCHITECTURE/foldN and reports/curves/ARCHITECTURE/foldN.
 from __future__ import annotations
 
 import json
+import resource
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,6 +22,7 @@ from src.data.arrays import Arrays, open_arrays
 from src.data.augmentation import Augmentation
 from src.data.sampling import Sampling
 from src.data.splits import fold_folder
+from src.evaluation.temperature import PixelSample, fit_temperature
 from src.files import md5_of, whole_folder
 from src.inference import Segmenter, choose_postprocessing
 from src.model_files import ModelCard, save_model
@@ -27,6 +30,7 @@ from src.stages.folds import label, recipe, run_name
 from src.stages.training_pictures import OverlayLogger, augmentation_sheet, fixed_cases
 from src.tiling import Tiling
 
+TEMPERATURE_PIXELS = 200_000  # drawn from all of the validation side
 # The code that decides the weights: a checkpoint of other code is not taken up.
 TRAINING_CODE = ("stages/train.py", "training.py", "data", "models")
 
@@ -170,10 +174,7 @@ def train(
         model = inference_model(model)
         made = recipe(params, architecture, provenance["data_hash"])
         card = replace(_card(architecture, params, arrays, trainable, policy), recipe=made)
-        if params.inference.postprocessing:
-            segmenter = Segmenter(model, arrays.settings, card)
-            choice = choose_postprocessing(segmenter, arrays, arrays.rows("validation"))
-            card = replace(card, postprocessing=choice.postprocessing)
+        card = _settled(params, Segmenter(model, arrays.settings, card), arrays)
         seconds = round(progress.seconds, 1)
         best = {
             f"best_validation_{settings.monitor}": float("nan")
@@ -193,6 +194,7 @@ def train(
             "best_epoch": progress.best_epoch,
             **best,
             "seconds": seconds,
+            "peak_memory_mb": _peak_memory_mb(),
             **{key: provenance[key] for key in tracking.PROVENANCE},
         }
         folder = fold_folder(root / "models" / architecture, fold)
@@ -219,6 +221,29 @@ def train(
         tracking.log_model(run, folder, code=root / "src")
     checkpoint.remove()
     return summary
+
+
+def _settled(params: Params, segmenter: Segmenter, arrays: Arrays) -> ModelCard:
+    """The card with what is chosen on the validation patients once the weights are known."""
+    card, wanted = segmenter.card, params.inference
+    if not (wanted.postprocessing or wanted.calibration):
+        return card
+    sample = PixelSample(TEMPERATURE_PIXELS, seed=params.train.seed)
+    rows = arrays.rows("validation")
+    choice = choose_postprocessing(segmenter, arrays, rows, sample=sample)
+    if wanted.postprocessing:
+        card = replace(card, postprocessing=choice.postprocessing)
+    if wanted.calibration:
+        fitted = fit_temperature(sample.log_probabilities, sample.truth)
+        if not fitted.at_limit:
+            card = replace(card, temperature=round(fitted.value, 6))
+    return card
+
+
+def _peak_memory_mb() -> int:
+    """Of this process so far."""
+    unit = 1 if sys.platform == "darwin" else 1024  # Linux counts in KiB, macOS in bytes
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20)
 
 
 def code_hash(source: Path) -> str:

@@ -36,7 +36,8 @@ def log_model(
     """Keep a model in the run, with its preprocessing and code, loadable in a clean process.
 
     Input: slices (B, H, W), float32, HU. Output: class indices (B, H, W), uint8, or with
-    `params={"output": "probabilities"}` (B, H, W, C), float32.
+    `params={"output": "probabilities"}` (B, H, W, C), float32. A model whose slices get a common
+    spacing also asks for that of the input: `params={"spacing_mm": [y, x]}`.
 
     Args:
         run: From `start_run`; the innermost that is open.
@@ -81,7 +82,12 @@ def log_model(
             signature=ModelSignature(
                 inputs=Schema([TensorSpec(np.dtype(np.float32), stack)]),
                 outputs=Schema([TensorSpec(np.dtype(np.uint8), stack)]),
-                params=ParamSchema([ParamSpec("output", "string", "mask")]),
+                params=ParamSchema(
+                    [
+                        ParamSpec("output", "string", "mask"),
+                        ParamSpec("spacing_mm", "double", [], shape=(-1,)),  # []: not known
+                    ]
+                ),
             ),
             tags=context | {"mlflow.source.git.repoURL": ""},  # it may hold an access token
         )

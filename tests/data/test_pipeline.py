@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from src.data.arrays import Arrays, Preprocessing
+from src.data.arrays import Arrays
 from src.data.augmentation import Augmentation, cut, whole
 from src.data.pipeline import TrainingCases, augmented_examples, whole_slices
+from src.data.preprocessing import Preprocessing
 from src.data.sampling import Sampling
 
 PAD = -0.5  # (0 - mean) / deviation of SETTINGS

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from src.data.arrays import Arrays, Preprocessing
+from src.data.arrays import Arrays
+from src.data.preprocessing import Preprocessing
 from src.data.sampling import Sampling, classes_held, place_view, plan_epoch
 
 EVERY_SLICE = Sampling(patch_size=None, foreground=0.0, cases_per_epoch=None)

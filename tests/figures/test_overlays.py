@@ -1,3 +1,4 @@
+import dataclasses
 import subprocess
 import sys
 
@@ -202,6 +203,23 @@ class TestOverlayPicture:
         assert (truth[64:128, 32] == ORANGE).all()
         dashed = (prediction[64:128, 32] == 255).all(axis=1)
         assert dashed.mean() == pytest.approx(5 / 8, abs=0.05)
+
+    def test_an_uncertainty_is_a_fourth_panel_from_black_to_yellow(self):
+        case = make_case()
+        unsure = np.zeros((64, 64), np.float32)
+        unsure[32:] = 1.0
+        panel = draw_picture(dataclasses.replace(case, uncertainty=unsure))[54:, 3 * 258 :]
+
+        assert panel.shape == (256, 256, 3)
+        assert panel[20].max() < 10
+        red, green, blue = panel[230, 100]
+        assert min(red, green) > 240 > 200 > blue
+
+    def test_an_uncertainty_of_another_size_is_refused(self):
+        case = dataclasses.replace(make_case(), uncertainty=np.zeros((8, 8), np.float32))
+
+        with pytest.raises(ValueError, match=r"uncertainty of .* must have the shape"):
+            draw_picture(case)
 
     def test_empty_masks_give_grey_panels(self):
         empty = np.zeros((64, 64), np.uint8)

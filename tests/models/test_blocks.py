@@ -3,8 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from src.models import ARCHITECTURES, blocks, build_model
-from tests.models.networks import EVERYTHING
+from src.models import blocks, build_model
 
 
 def test_an_unknown_upsampling_is_refused_with_the_known_ones():
@@ -62,17 +61,6 @@ def test_two_consumers_need_no_branch():
 
 def test_a_branch_survives_its_configuration():
     assert blocks.Branch.from_config(blocks.Branch(4).get_config()).copies == 4
-
-
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_every_epoch_and_layer_draws_a_dropout_of_its_own(architecture):
-    model = build_model(architecture, **EVERYTHING)
-    dropouts = [layer for layer in model.layers if "dropout" in layer.name]
-    states = set()
-    for epoch in (0, 1, 0):
-        blocks.reseed_dropout(model, seed=3, epoch=epoch)
-        states |= {tuple(np.array(layer.seed_generator.state)) for layer in dropouts}
-    assert len(states) == 2 * len(dropouts) > 0  # epochs x layers
 
 
 def test_bilinear_doubling_is_bilinear_interpolation() -> None:

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from src.models import blocks, build_model
+from src.models.dropout import reseed_dropout
 from src.models.normalisation import NORMALISATIONS
 from tests.models.networks import DEMO, PAPER, SMALL, batch, trained, unet_parameters
 
@@ -64,7 +65,7 @@ def test_a_saved_model_predicts_and_trains_on_as_before(tmp_path):
     images, truth = batch()
     np.testing.assert_array_equal(again(images), model(images))
     for one in (model, again):
-        blocks.reseed_dropout(one, seed=0, epoch=1)
+        reseed_dropout(one, seed=0, epoch=1)
     for _ in range(2):  # the second loss also tells whether the optimizer kept its moments
         losses = [float(one.train_on_batch(images, truth)) for one in (model, again)]
         assert losses[0] == losses[1]

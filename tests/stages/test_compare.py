@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from src.config import Evaluate
+from src.config import load_params
 from src.stages.compare import (
     OUT_OF_FOLD,
     Candidate,
@@ -20,8 +20,11 @@ from src.stages.compare import (
 )
 from src.stages.scores import scores_of
 
+ROOT = Path(__file__).parents[2]
 CLASSES = ("background", "lesion")
-EVALUATE = Evaluate(seed=1, bootstrap_resamples=100, overlay_patients=1)
+EVALUATE = load_params(ROOT / "params.yaml").evaluate.model_copy(
+    update={"seed": 1, "bootstrap_resamples": 100}
+)
 
 
 def table(**dice: float | None) -> pd.DataFrame:

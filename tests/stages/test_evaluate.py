@@ -4,7 +4,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from src.stages.evaluate import extremes, keep_masks
+from src.stages.evaluate import keep_masks
+from src.stages.gallery import extremes
 
 
 def patients(*scores: float) -> pd.DataFrame:

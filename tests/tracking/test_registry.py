@@ -15,7 +15,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model that calls everything above the window's middle class 1, and so on: three classes."""
     import keras
 
-    from src.data.arrays import Preprocessing
+    from src.data.preprocessing import Preprocessing
     from src.model_files import ModelCard, save_model
 
     picture = keras.Input((None, None, 1))
@@ -85,6 +85,8 @@ def test_the_champion_runs_in_a_clean_process(
     print(mask.shape, mask.dtype, mask.min(axis=(1, 2)), mask.max(axis=(1, 2)))
     probabilities = model.predict(images, params={"output": "probabilities"})
     print(probabilities.shape, probabilities.dtype)
+    same = model.predict(images, params={"spacing_mm": [0.5, 2.0]})
+    print((same == mask).all())
     print(model.predict(images[:0]).shape)
     try:
         model.predict(images, params={"output": "masks"})
@@ -99,6 +101,7 @@ def test_the_champion_runs_in_a_clean_process(
     assert done.stdout.splitlines() == [
         "(2, 5, 7) uint8 [0 1] [0 1]",
         "(2, 5, 7, 3) float32",
+        "True",
         "(0, 5, 7)",
         'output must be "mask" or "probabilities", got \'masks\'. Pass params={"output": "mask"}.',
         "True",
