@@ -233,7 +233,7 @@ def test_the_gallery_filters_by_tag_and_by_source(opened: Page) -> None:
     opened.tag("tiny")
     assert opened.cases() == list("14")
     assert opened.one("output").text == "2 of 6 cases"
-    opened.tag("over segmented")
+    opened.tag("over-segmented")
     assert opened.cases() == list("134")
     opened.one("select[name=source]").send_keys("scanner_a")
     assert opened.cases() == ["4"]
@@ -241,6 +241,9 @@ def test_the_gallery_filters_by_tag_and_by_source(opened: Page) -> None:
     assert opened.cases() == list("012345")
     opened.tag("no tag")
     assert opened.cases() == list("25")
+    opened.one("button[type=reset]").click()
+    opened.tag("at border")
+    assert opened.cases() == ["1"]
 
 
 def test_tables_sort_by_a_click_on_a_heading(opened: Page) -> None:

@@ -17,7 +17,6 @@ Point = tuple[float, float]
 
 _WIDTH = 380.0  # of the drawing; the page scales it to its column
 _LETTER = 6.6  # mean width of a letter of the labels, in the same unit
-_NONE = "no value"
 
 
 @dataclass(frozen=True)
@@ -130,31 +129,6 @@ def _interval_row(canvas: _Canvas, scale: _Scale, row: Row, top: float) -> None:
                 (scale(end), middle - 5), (scale(end), middle + 5), f"whisker c{row.colour}"
             )
     canvas.diamond((scale(row.mean), middle), 6, f"mean c{row.colour}", told)
-
-
-def bars(rows: Sequence[tuple[str, float | None, str]], *, label: str, unit: str) -> Markup:
-    """Shares from 0 to 1 as bars, one below the other.
-
-    Args:
-        rows: Name, value (None where there is none) and a note such as "n = 12".
-        label: What the chart shows, for people who hear the page.
-        unit: Stands below the axis.
-
-    Returns:
-        An SVG element.
-    """
-    scale = _Scale(0.0, 1.0, 16, _WIDTH - 16)
-    bottom = 6 + 38.0 * len(rows)
-    canvas = _Canvas(bottom + 38, label)
-    canvas.x_axis(scale, ticks(0, 1), 2, bottom, unit)
-    for index, (name, value, note) in enumerate(rows):
-        top = 6 + 38.0 * index
-        shown = _NONE if value is None else _plain(value)
-        canvas.heading(top + 12, name, f"{shown}, {note}")
-        if value is not None:
-            size = (scale(value) - scale(0), 13.0)
-            canvas.box((scale(0), top + 18), size, "bar c1", f"{name}: {shown}, {note}")
-    return canvas.markup()
 
 
 def lines(
@@ -292,9 +266,6 @@ class _Canvas:
 
     def dot(self, at: Point, radius: float, style: str, told: str = "") -> None:
         self._add("circle", style, told, cx=at[0], cy=at[1], r=radius)
-
-    def box(self, at: Point, size: Point, style: str, told: str = "") -> None:
-        self._add("rect", style, told, x=at[0], y=at[1], width=size[0], height=size[1], rx=2.0)
 
     def diamond(self, at: Point, radius: float, style: str, told: str = "") -> None:
         x, y = at

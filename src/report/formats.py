@@ -105,6 +105,7 @@ class Trained(_Content):
     epochs: int
     best_epoch: int
     seconds: float
+    peak_memory_mb: Number
     data_hash: str
     split_hash: str
     git_commit: str
@@ -154,7 +155,6 @@ class Scores(_Content):
     validation: Summary
     test: Summary
     seconds_per_slice: Number
-    peak_memory_mb: Number
 
 
 class Bin(_Content):
@@ -209,6 +209,7 @@ class Uncertainty(_Content):
     aurc: Number
     aurc_ideal: Number
     aurc_random: Number
+    gain: Number = None
     coverage: list[float]
     risk: list[Number]
     cases: int
@@ -236,29 +237,23 @@ class GalleryCase(_Content):
     tags: list[str]
 
 
-class SizeBin(_Content):
-    """Slices whose lesion is of about one size."""
+class Stratum(_Content):
+    """The Dice of some of the slices: a mean over patients with its interval."""
 
-    low_mm2: float
-    high_mm2: Number
+    name: str
+    slices: int
+    patients: int
     mean: Number
-    count: int
-
-
-class SourceMean(_Content):
-    """Dice of one scanner or site."""
-
-    source: str
-    mean: Number
-    count: int
+    low: Number
+    high: Number
 
 
 class DiceBySize(_Content):
     """dice_by_size.json."""
 
     class_name: str = Field(alias="class")
-    slices: list[SizeBin]
-    by_source: list[SourceMean]
+    by_size: list[Stratum]
+    by_source: list[Stratum]
 
 
 class ComparedModel(_Content):

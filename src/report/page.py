@@ -113,4 +113,4 @@ def words(name: str) -> str:
 
 def tag_words(tag: str) -> str:
     """A tag without the signs that hold it together."""
-    return tag.replace("_", " ").replace("-", " ")
+    return tag.replace("_", " ")

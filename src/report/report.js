@@ -51,7 +51,7 @@
       const wanted = [...form.querySelectorAll("input[name=tag]:checked")].map((box) => box.value);
       let shown = 0;
       for (const item of items) {
-        const tags = item.dataset.tags.split(" ");
+        const tags = item.dataset.tags.split("; ");
         const fits = !wanted.length || wanted.some((tag) => tags.includes(tag));
         item.hidden = !fits || (source !== "*" && item.dataset.source !== source);
         shown += item.hidden ? 0 : 1;

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from markupsafe import Markup
 
 from src.report import charts
-from src.report.formats import BeforeAfter, GalleryCase, Mean
+from src.report.formats import BeforeAfter, GalleryCase, Mean, Stratum
 from src.report.pictures import BUDGET_BYTES, Picture, embed
 from src.report.results import FEW_PATIENTS, MEAN, Model, Results, fold_words, number
 
@@ -27,8 +28,8 @@ class Panel:
         curves: Title and chart of each quantity.
         reliability: Title and chart of each region.
         risk: The risk-coverage chart.
-        sizes: Dice by size.
-        sources: Dice by scanner or site.
+        sizes: Dice by size; None where no slice was scored.
+        sources: Dice by scanner or site, likewise.
         gallery: Cases with their pictures.
         tags: Tag -> number of cases of the gallery; "" for cases without one.
     """
@@ -39,8 +40,8 @@ class Panel:
     curves: list[tuple[str, Markup]]
     reliability: list[tuple[str, Markup]]
     risk: Markup
-    sizes: Markup
-    sources: Markup
+    sizes: Markup | None
+    sources: Markup | None
     gallery: list[tuple[GalleryCase, Picture]]
     tags: dict[str, int]
 
@@ -129,8 +130,8 @@ def panels(results: Results) -> list[Panel]:
                 )
             ],
             risk=_risk(model),
-            sizes=_sizes(model),
-            sources=_sources(model),
+            sizes=_strata(model, model.sizes.by_size, "size"),
+            sources=_strata(model, model.sizes.by_source, "source"),
             gallery=[(case, embed(model.folder / case.file, share)) for case in model.gallery],
             tags=dict(Counter(tag for case in model.gallery for tag in case.tags or [""])),
         )
@@ -272,7 +273,11 @@ def _risk(model: Model) -> Markup:
     series = [
         charts.Line(
             name,
-            [(c, r) for c, r in zip(way.coverage, way.risk, strict=False) if r is not None],
+            [
+                (c, r)
+                for c, r in zip(way.coverage, way.risk, strict=False)
+                if r is not None and r == r
+            ],
             colour=index,
         )
         for index, (name, way) in enumerate(model.uncertainty.test.items(), start=1)
@@ -287,25 +292,21 @@ def _risk(model: Model) -> Markup:
     )
 
 
-def _sizes(model: Model) -> Markup:
-    name = model.sizes.class_name
-    rows: list[tuple[str, float | None, str]] = []
-    for entry in model.sizes.slices:
-        # The last bin may have no upper end.
-        upper = "and more" if entry.high_mm2 is None else f"to {entry.high_mm2:,.0f}"
-        title = f"{entry.low_mm2:,.0f} {upper} mm²"
-        rows.append((title, entry.mean, _counted(entry.count, "slice")))
-    return charts.bars(rows, label=f"{name} Dice by size", unit=f"mean {name} Dice of a slice")
+def _known(value: float | None) -> TypeGuard[float]:
+    return value is not None and value == value
 
 
-def _sources(model: Model) -> Markup:
+def _strata(model: Model, found: Sequence[Stratum], what: str) -> Markup | None:
     name = model.sizes.class_name
-    rows: Sequence[tuple[str, float | None, str]] = [
-        (entry.source or "not told", entry.mean, f"n = {entry.count}")
-        for entry in model.sizes.by_source
+    rows = [
+        charts.Row(one.name or "not told", one.mean, one.low, one.high, note=_of(one))
+        for one in found
     ]
-    return charts.bars(rows, label=f"{name} Dice by source", unit=f"mean {name} Dice")
+    if not rows:
+        return None
+    unit = f"mean {name} Dice of a slice"
+    return charts.intervals(rows, label=f"{name} Dice by {what}", unit=unit, most=1.0)
 
 
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
+def _of(one: Stratum) -> str:
+    return f"{one.slices} slice{'' if one.slices == 1 else 's'}, {small(one.patients)}"

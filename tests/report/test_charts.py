@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from src.report.charts import Line, Row, bars, intervals, lines, ticks
+from src.report.charts import Line, Row, intervals, lines, ticks
 
 
 @pytest.mark.parametrize(
@@ -54,12 +54,6 @@ def test_a_line_without_a_point_stands_in_the_legend_alone() -> None:
     chart = str(lines([Line("dropout", [])], label="risk", axes=("x", "y")))
     assert "dropout" in chart
     assert "<path" not in chart
-
-
-def test_a_bar_is_as_long_as_its_value() -> None:
-    chart = str(bars([("small", 0.5, "3 slices"), ("large", None, "0 slices")], label="", unit=""))
-    assert re.findall(r'width="([\d.]+)"', chart) == ["174.0"]  # half of 364 - 16
-    assert "no value, 0 slices" in chart
 
 
 def test_names_are_escaped_and_long_ones_are_cut_before_the_note() -> None:
