@@ -113,6 +113,18 @@ def test_a_source_that_was_not_trained_on_is_named(tmp_path: Path) -> None:
     assert "Of the test sources site_x no patient was trained on" in text_of(build_report(reports))
 
 
+def test_a_single_model_was_not_chosen(tmp_path: Path) -> None:
+    reports = write_reports(tmp_path / "reports")
+    path = reports / "comparison.json"
+    content = json.loads(path.read_text())
+    content["models"] = [one for one in content["models"] if one["name"] == CHAMPION]
+    path.write_text(json.dumps(content | {"pairs": []}))
+    text = text_of(build_report(reports))
+    assert "The only model that was trained; tested on 6 patients." in text
+    assert "Chosen" not in text
+    assert "Differences, paired" not in text
+
+
 def test_names_are_shown_as_text_and_never_run(tmp_path: Path) -> None:
     reports = write_reports(tmp_path / "reports")
     audit = json.loads((reports / "audit.json").read_text())

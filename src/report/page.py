@@ -84,7 +84,11 @@ def plain(value: float | None, digits: int = 0) -> str:
 
 def percent(value: float | None, digits: int = 1) -> str:
     """A share in percent."""
-    return "–" if value is None or math.isnan(value) else f"{100 * value:.{digits}f} %"
+    return (
+        "–"
+        if value is None or math.isnan(value)
+        else f"{100 * value:.{digits}f} %".replace("-", "−")
+    )
 
 
 def duration(seconds: float | None) -> str:

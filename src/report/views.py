@@ -273,11 +273,7 @@ def _risk(model: Model) -> Markup:
     series = [
         charts.Line(
             name,
-            [
-                (c, r)
-                for c, r in zip(way.coverage, way.risk, strict=False)
-                if r is not None and r == r
-            ],
+            [(c, r) for c, r in zip(way.coverage, way.risk, strict=False) if _known(r)],
             colour=index,
         )
         for index, (name, way) in enumerate(model.uncertainty.test.items(), start=1)
