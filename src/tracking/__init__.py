@@ -46,12 +46,12 @@ from src.tracking.runs import (
     picture_run,
     start_run,
 )
+from src.tracking.servers import serve_model, serve_ui
 from src.tracking.store import (
     EXPERIMENT,
     Store,
     open_store,
     repository,
-    serve_ui,
     store_uri,
 )
 
@@ -90,6 +90,7 @@ __all__ = [
     "repository",
     "requirements",
     "run_name",
+    "serve_model",
     "serve_ui",
     "short_hash",
     "split_hash",

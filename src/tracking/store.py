@@ -10,9 +10,7 @@ import errno
 import importlib
 import logging
 import os
-import socket
 import sqlite3
-import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -191,7 +189,7 @@ def open_store(root: Path, experiment: str = EXPERIMENT) -> Store:
         client = mlflow.MlflowClient()
         found = client.get_experiment_by_name(experiment)
         if found is None:
-            location = _artifacts(root, uri)
+            location = artifacts_of(root, uri)
             found = client.get_experiment(client.create_experiment(experiment, location))
         if "mlflow.experimentKind" not in found.tags:
             # Spares people the UI's question whether this is about language models.
@@ -206,9 +204,10 @@ def _lock(root: Path) -> FileLock:
     return FileLock(folder / "store.lock", timeout=300)
 
 
-def _artifacts(root: Path, uri: str) -> str | None:
+def artifacts_of(root: Path, uri: str) -> str | None:
+    """Where the artifacts of a store lie; None where a server knows a place of its own."""
     if uri.startswith(("http://", "https://")):
-        return None  # the server has a place of its own
+        return None
     if uri.startswith("sqlite:///"):
         return (Path(uri.removeprefix("sqlite:///")).parent / "artifacts").as_uri()
     return (root / "mlruns" / "artifacts").as_uri()
@@ -227,34 +226,3 @@ def _create_database(path: Path) -> None:
     store.rename_experiment("0", EXPERIMENT)
     store.engine.dispose()
     unfinished.replace(path)
-
-
-def _refuse_a_used_port(port: int) -> None:
-    with socket.socket() as probe:
-        # As servers do: a port whose last connection has just closed is free.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError as error:
-            raise ValueError(
-                f"port {port} of 127.0.0.1 cannot be used ({error.strerror}). Close what runs "
-                f"there, perhaps another `make ui`, or take another port: make ui PORT={port + 1}"
-            ) from error
-
-
-def serve_ui(root: Path, port: int = 5000) -> None:
-    """Replace this process by the MLflow UI at http://127.0.0.1:PORT, seen by this machine only."""
-    store = open_store(root)
-    remote = store.uri.startswith(("http://", "https://"))
-    address = store.uri if remote else f"http://127.0.0.1:{port}"
-    runs = f"/#/experiments/{store.experiment_id}/runs?workflowType=machine_learning"
-    if remote:
-        print(f"Open {address}{runs}", flush=True)  # noqa: T201  # the command's own words
-        return
-    _refuse_a_used_port(port)
-    print(f"The MLflow UI starts (seconds; Ctrl-C ends it): {address}{runs}", flush=True)  # noqa: T201
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store.uri]
-    command += ["--default-artifact-root", str(_artifacts(store.root, store.uri))]
-    command += ["--no-serve-artifacts", "--host", "127.0.0.1", "--port", str(port)]
-    os.environ.setdefault("PYTHONWARNINGS", "ignore")  # the server's, about its own libraries
-    os.execv(sys.executable, [*command, "--workers", "1"])

@@ -1,17 +1,12 @@
 from __future__ import annotations
 
-import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import textwrap
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -171,64 +166,3 @@ def test_opening_a_store_leaves_the_environment_as_it_was(store: tracking.Store)
 def test_importing_the_package_imports_no_mlflow() -> None:
     code = "import sys, src.tracking; print({'mlflow', 'pandas', 'numpy'} & set(sys.modules))"
     assert python(code).stdout.strip() == "set()"
-
-
-# --- The user interface ---------------------------------------------------------------------------
-
-
-def test_the_server_lists_the_runs_of_the_store(store: tracking.Store) -> None:
-    run_id = finished_run(store)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    code = "import pathlib, sys, src.tracking as t; t.serve_ui(pathlib.Path(), int(sys.argv[1]))"
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, str(port)],
-        cwd=store.root,
-        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        start_new_session=True,  # the server starts a process of its own
-    )
-    try:
-        assert process.stdout is not None
-        address = process.stdout.readline().split()[-1]
-        assert address == (
-            f"http://127.0.0.1:{port}/#/experiments/0/runs?workflowType=machine_learning"
-        )
-        base = f"http://127.0.0.1:{port}/ajax-api/2.0/mlflow"
-        request = urllib.request.Request(
-            f"{base}/runs/search",
-            json.dumps({"experiment_ids": ["0"]}).encode(),
-            {"Content-Type": "application/json"},
-        )
-        runs = _answer(request, process)["runs"]
-        assert run_id in [run["info"]["run_id"] for run in runs]
-        telemetry = base.replace("2.0", "3.0") + "/ui-telemetry"
-        assert _answer(urllib.request.Request(telemetry), process)["disable_ui_telemetry"] is True
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.communicate(timeout=30)
-
-
-def test_a_port_in_use_is_an_error_that_names_another(tmp_path: Path) -> None:
-    (tmp_path / "params.yaml").touch()
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        with pytest.raises(ValueError, match=rf"port {port} .* make ui PORT={port + 1}"):
-            tracking.serve_ui(tmp_path, port)
-
-
-def _answer(request: urllib.request.Request, process: subprocess.Popen[str]) -> Any:
-    deadline = time.monotonic() + 90
-    while True:
-        try:
-            with urllib.request.urlopen(request, timeout=30) as response:
-                return json.load(response)
-        except urllib.error.URLError:
-            if time.monotonic() > deadline or process.poll() is not None:
-                raise
-            time.sleep(0.2)

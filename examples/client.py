@@ -1,0 +1,15 @@
+"""A slice in Hounsfield units to the server of `make serve`, its mask back."""
+
+import json
+import sys
+import urllib.request
+
+import numpy as np
+
+hu = np.load(sys.argv[1])  # (slices, height, width); of one scan, in order
+body = json.dumps({"inputs": hu.tolist(), "params": {"output": "mask"}}).encode()
+address = sys.argv[3] if len(sys.argv) > 3 else "http://127.0.0.1:5002/invocations"
+request = urllib.request.Request(address, body, {"Content-Type": "application/json"})
+with urllib.request.urlopen(request) as answer:
+    mask = np.array(json.load(answer)["predictions"], np.uint8)
+np.save(sys.argv[2], mask)
