@@ -110,7 +110,9 @@ def test_a_source_that_was_not_trained_on_is_named(tmp_path: Path) -> None:
     split = json.loads((reports / "split.json").read_text())
     split["fold0"]["test"]["patients_by_source"]["site_x"] = 1
     (reports / "split.json").write_text(json.dumps(split))
-    assert "Of the test sources site_x no patient was trained on" in text_of(build_report(reports))
+    text = text_of(build_report(reports))
+    assert "Of the test sources site_x no patient was trained on" in text
+    assert "its training data alone (scanner_a, scanner_b)" in text
 
 
 def test_a_single_model_was_not_chosen(tmp_path: Path) -> None:

@@ -54,12 +54,14 @@ class Facts:
         spacings: Least and greatest in-plane spacing and thickness in mm; None where unknown.
         unseen: Sources of test patients of which no patient was trained on.
         sources: All sources.
+        trained_on: Sources of the training patients.
         hashes: Name -> value, of the champion.
     """
 
     spacings: dict[str, tuple[float, float] | None]
     unseen: list[str]
     sources: list[str]
+    trained_on: list[str]
     hashes: list[tuple[str, str]]
 
 
@@ -166,6 +168,8 @@ def facts(results: Results) -> Facts:
         spacings=spacings,
         unseen=sorted(unseen),
         sources=sorted(results.audit.patients_by_source),
+        trained_on=sorted({s for fold in results.split.values()
+                           for s, count in fold.train.patients_by_source.items() if count}),
         hashes=[
             ("Data hash", trained.data_hash),
             ("Split hash", trained.split_hash),
