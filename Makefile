@@ -45,7 +45,7 @@ data: setup  ## the demo data, unless data/ is there
 
 repro: data  ## set up, get the demo data, run the pipeline
 	@dvc repro
-	@echo "done. Look at it: make ui, dvc metrics show, reports/"
+	@echo "done. Look at it: open reports/report.html, make ui, dvc metrics show"
 
 test: $(VENV)/.dev data  ## set up and run the tests
 	@$(BIN)/python -m pytest -m "not slow"

@@ -117,6 +117,7 @@ def test_only_tracking_and_the_packaged_model_import_mlflow_and_only_figures_mat
         "src.stages.train",
         "src.stages.evaluate",
         "src.stages.compare",
+        "src.stages.report",
         "src.data.phantom",
         "src.ingest",
         "src.ui",

@@ -119,6 +119,23 @@ def find_run(store: Store, tags: Mapping[str, str]) -> str | None:
     return found[0].info.run_id if found else None
 
 
+def kept_run(store: Store, run_id: str) -> Run | None:
+    """A finished run to which a file or a table is added without opening it again.
+
+    Args:
+        store: From `open_store`.
+        run_id: Of the run.
+
+    Returns:
+        The run, or where this store does not know it the newest that continues it; None where
+        there is neither.
+    """
+    if _existing_run(store, run_id):
+        return Run(store, run_id)
+    found = find_run(store, {"continues": run_id})
+    return Run(store, found) if found else None
+
+
 def _existing_run(store: Store, run_id: str) -> Any:
     from mlflow.exceptions import MlflowException
 
