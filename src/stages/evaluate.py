@@ -23,12 +23,20 @@ from src.data.masks import class_indices
 from src.data.readers import PictureScale, read_image_slice, read_mask_slice
 from src.data.splits import fold_folder
 from src.data.stacks import volumes_and_positions
-from src.evaluation.overlap import QUANTITIES, Counts, count
+from src.evaluation.overlap import QUANTITIES
 from src.files import whole_folder
+from src.scoring import (
+    Measures,
+    SubsetScores,
+    count_table,
+    measure,
+    metric_group,
+    metrics_of,
+    scores_of,
+)
 from src.stages.folds import label, run_name
 from src.stages.prepare import cases_with_sides
-from src.stages.score_table import SUBSETS, markdown_table, print_scores
-from src.stages.scores import SubsetScores, count_table, metric_group, metrics_of, scores_of
+from src.stages.score_table import DISTANCES, SUBSETS, markdown_table, print_scores
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,20 +66,27 @@ def evaluate(
     Returns:
         The scores.
     """
-    started = time.perf_counter()
-    by_case: dict[str, Counts] = {}
+    seconds = 0.0
+    by_case: dict[str, Measures] = {}
     for scan in scans_of(cases):
+        started = time.perf_counter()
         images, truths = _read(data, scan, params)
         masks = segmenter.masks(images)
+        seconds += time.perf_counter() - started
         for row, truth, prediction in zip(scan, truths, masks, strict=True):
-            by_case[row.case_id] = count(truth, prediction, segmenter.num_classes)
+            by_case[row.case_id] = measure(
+                truth,
+                prediction,
+                segmenter.num_classes,
+                spacing_mm=(row.spacing_y_mm, row.spacing_x_mm),
+                tolerance_mm=params.evaluate.tolerance_mm,
+            )
             tick()
         if predictions is not None:
             keep_masks(predictions, scan, masks)
-    seconds = time.perf_counter() - started
-    counts = [by_case[case] for case in cases["case_id"]]
+    measures = [by_case[case] for case in cases["case_id"]]
     scores = scores_of(
-        count_table(cases, counts, segmenter.class_names),
+        count_table(cases, measures, segmenter.class_names),
         segmenter.class_names,
         seed=params.evaluate.seed,
         resamples=params.evaluate.bootstrap_resamples,
@@ -256,7 +271,7 @@ def main(
             result.counts.to_csv(aside / f"{subset}_counts.csv", index=False)
         (aside / "scores.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     _log(root, params, architecture, fold, content, scores, folder)
-    for quantities in (QUANTITIES[:2], QUANTITIES[2:]):
+    for quantities in (QUANTITIES[:2], QUANTITIES[2:], DISTANCES):
         print_scores({label(params, architecture, fold): content}, quantities)
     terminal.console.print(
         "means over n patients with their 95 % intervals; the mean of the classes leaves the "

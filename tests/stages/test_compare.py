@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from src.config import Evaluate
+from src.scoring import scores_of
 from src.stages.compare import (
     OUT_OF_FOLD,
     Candidate,
@@ -18,10 +19,9 @@ from src.stages.compare import (
     pool,
     read_candidate,
 )
-from src.stages.scores import scores_of
 
 CLASSES = ("background", "lesion")
-EVALUATE = Evaluate(seed=1, bootstrap_resamples=100, overlay_patients=1)
+EVALUATE = Evaluate(seed=1, bootstrap_resamples=100, tolerance_mm=2.0, overlay_patients=1)
 
 
 def table(**dice: float | None) -> pd.DataFrame:
@@ -41,6 +41,9 @@ def table(**dice: float | None) -> pd.DataFrame:
                 "true_positives_lesion": found,
                 "false_positives_lesion": lesion - found,
                 "false_negatives_lesion": lesion - found,
+                "hd95_mm_lesion": np.nan if value is None else 5.0,
+                "assd_mm_lesion": np.nan if value is None else 1.0,
+                "nsd_lesion": np.nan if value is None else 0.5,
             }
         )
     return pd.DataFrame(rows)
