@@ -22,7 +22,7 @@ from src.external import (
     write_external,
 )
 from src.files import whole_folder
-from src.scored_masks import PREDICTION_WORDS, Labels, Pairing, Settings, measured, pair
+from src.scored_masks import PREDICTION_WORDS, Labels, Pairing, Settings, in_lines, measured, pair
 from src.scoring import SubsetScores, count_table, scores_of
 from src.stages.score_table import side_table
 
@@ -100,13 +100,16 @@ def settings_of(
     Raises:
         ValueError: An option that makes no sense, or no labels at all.
     """
-    if labels is None and params is None:
+    data = params.data if params else None
+    if labels is not None:
+        truth_labels: Labels = read_labels(labels)
+    elif data is not None:
+        truth_labels = data.labels
+    else:
         raise ValueError(
             "there is no params.yaml here, so the values in masks mean nothing yet. Say what they "
             "are: --labels 0=background,1=lesion."
         )
-    data = params.data if params else None
-    truth_labels: Labels = read_labels(labels) if labels is not None else data.labels  # type: ignore[union-attr]
     classes = class_names(truth_labels, data.classes if data else ())
     others: Labels = truth_labels
     if prediction_labels is not None:
@@ -278,8 +281,8 @@ def _refuse_to_lose(out: Path, overwrite: bool) -> None:
 
 def _say(pairing: Pairing) -> None:
     """What was left out, and what is doubtful."""
-    for finding in pairing.findings:
-        terminal.warn(str(finding))
+    for line in in_lines(pairing.findings):
+        terminal.warn(line)
     for folder in (pairing.truths, pairing.predictions):
         if folder.images:
             terminal.console.print(

@@ -159,23 +159,27 @@ _EMPTY = "Where the method writes no file for an empty mask, use --missing-is-em
 
 
 def refuse(findings: Sequence[Finding]) -> None:
-    """Raises where there are errors, with all of them in one message, those alike in one line."""
+    """Raises where there are errors, with all of them in one message."""
+    errors = [finding for finding in findings if finding.severity == "error"]
+    if errors:
+        lines = "\n".join(f"  {line}" for line in in_lines(errors))
+        raise ValueError(f"{count_of(len(errors), 'problem')}, nothing was scored:\n{lines}")
+
+
+def in_lines(findings: Sequence[Finding]) -> list[str]:
+    """Findings for a message, those that differ in their files alone in one line."""
     alike: dict[tuple[str, str, str], list[str]] = {}
     for finding in findings:
-        if finding.severity == "error":
-            key = (finding.found, finding.expected, finding.remedy)
-            alike.setdefault(key, []).append(", ".join(finding.paths))
-    if not alike:
-        return
+        key = (finding.found, finding.expected, finding.remedy)
+        alike.setdefault(key, []).append(" and ".join(finding.paths))
     lines = []
     for (found, expected, remedy), paths in list(alike.items())[:_SHOWN]:
         more = f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else ""
         where = f"{', '.join(paths[:_SHOWN])}{more}"
-        lines.append(f"  {where}: found {found}, expected {expected}. {remedy}")
+        lines.append(f"{where}: found {found}, expected {expected}. {remedy}")
     if len(alike) > _SHOWN:
-        lines.append(f"  … and {len(alike) - _SHOWN} other problems")
-    number = count_of(sum(map(len, alike.values())), "problem")
-    raise ValueError(f"{number}, nothing was scored:\n" + "\n".join(lines))
+        lines.append(f"… and {len(alike) - _SHOWN} other problems")
+    return lines
 
 
 def measured(
@@ -215,8 +219,8 @@ def measured(
             findings.append(_as_finding(truth, error))
         tick()
     refuse(findings)
-    for finding in findings:
-        terminal.warn(str(finding))
+    for line in in_lines(findings):
+        terminal.warn(line)
     return pd.DataFrame(rows), measures
 
 

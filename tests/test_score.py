@@ -230,6 +230,16 @@ def test_a_missing_prediction_counts_as_empty_on_demand_alone(here: Path, comman
     assert summary(here / "scores")["missing_taken_as_empty"] == 1
 
 
+def test_names_that_agree_in_part_are_scored_with_one_warning_of_all(here: Path, command) -> None:
+    for patient in ("P1", "P2"):
+        write_volume(here / "truth" / f"{patient}.nii.gz", square()[None])
+        write_volume(here / "method" / f"{patient}_trans.nii.gz", square()[None])
+    code, _, warned = command("truth", "method", *LABELS)
+    assert code == 0
+    assert warned.count("names that agree in part") == 1
+    assert "P1.nii.gz and P1_trans.nii.gz, P2.nii.gz and P2_trans.nii.gz: found" in warned
+
+
 def test_ambiguous_names_are_an_error_that_names_the_candidates(here: Path, command) -> None:
     write_picture(here / "truth" / "P1" / "1.png", square())
     write_picture(here / "method" / "P1" / "1.png", square())
