@@ -284,6 +284,7 @@ class Evaluate(_Group):
 
     seed: Annotated[int, Field(ge=0)]
     bootstrap_resamples: Annotated[int, Field(ge=100, le=1_000_000)]
+    tolerance_mm: Annotated[float, Field(ge=0)]
     overlay_patients: Annotated[int, Field(ge=1, le=20)]
     gallery_slices: Annotated[int, Field(ge=0, le=1000)]
     dropout_runs: Annotated[int, Field(ge=0, le=100)]

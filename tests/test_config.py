@@ -52,6 +52,11 @@ def test_a_value_out_of_range_is_shown(tmp_path: Path) -> None:
     assert "train.learning_rate: got -1" in message
 
 
+def test_a_tolerance_below_zero_is_refused(tmp_path: Path) -> None:
+    message = wrong(tmp_path, "tolerance_mm: 2.0", "tolerance_mm: -1.0")
+    assert "evaluate.tolerance_mm: got -1.0" in message
+
+
 def test_a_number_written_as_text_is_refused(tmp_path: Path) -> None:
     message = wrong(tmp_path, "    depth: 4", "    depth: '4'")
     assert "train.model.depth: got '4'" in message

@@ -120,6 +120,7 @@ def test_only_tracking_and_the_packaged_model_import_mlflow_and_only_figures_mat
         "src.stages.report",
         "src.data.phantom",
         "src.ingest",
+        "src.score",
         "src.ui",
     ],
 )

@@ -184,14 +184,30 @@ def _read_mask(root: Path, scan: ScanFile, scale: PictureScale, *, image: ScanFi
     return read_mask(scan, scale, root=root, image=image)
 
 
-def compared(image: ScanFile, values: Scan, mask: ScanFile, drawn: Scan) -> list[Finding]:
-    """Whether a mask lies on its image: sizes, and where both files say it, place in space."""
+def compared(
+    image: ScanFile,
+    values: Scan,
+    mask: ScanFile,
+    drawn: Scan,
+    sides: tuple[str, str] = ("image", "mask"),
+) -> list[Finding]:
+    """Whether a mask lies on its image: sizes, and where both files say it, place in space.
+
+    Args:
+        image: The file that is taken for right.
+        values: What it holds.
+        mask: The other file.
+        drawn: What it holds.
+        sides: What the two are called in a message.
+    """
     paths = (image.path, mask.path)
+    one, other = sides
     if values.array.shape != drawn.array.shape:
         return [
             Finding(
-                "size-mismatch", "error", paths, f"a mask of {_size(drawn)}",
-                f"{_size(values)} as the image has", "Export the mask on the grid of its image.",
+                "size-mismatch", "error", paths, f"a {other} of {_size(drawn)}",
+                f"{_size(values)} as the {one} has",
+                f"Export the {other} on the grid of its {one}.",
             )
         ]  # fmt: skip
     if values.origin is None or values.direction is None:
@@ -213,10 +229,10 @@ def compared(image: ScanFile, values: Scan, mask: ScanFile, drawn: Scan) -> list
     if np.allclose(drawn.spacing_mm, 1) and not np.any(drawn.origin):
         return [
             Finding(
-                "geometry-missing", "warning", paths, "a mask without spacing and origin",
+                "geometry-missing", "warning", paths, f"a {other} without spacing and origin",
                 f"spacing {_numbers(values.spacing_mm)} mm, origin {_numbers(values.origin)}",
-                "Voxels are taken to correspond one by one. Look at an overlay, or export the mask "
-                "with its geometry.",
+                "Voxels are taken to correspond one by one. Look at an overlay, or export the "
+                f"{other} with its geometry.",
             )
         ]  # fmt: skip
     wrong = [name for name, equal in same.items() if not equal]
@@ -229,8 +245,9 @@ def compared(image: ScanFile, values: Scan, mask: ScanFile, drawn: Scan) -> list
     )
     return [
         Finding(
-            "geometry-mismatch", "error", paths, f"a mask with {found}", f"{expected} of the image",
-            "Resample the mask onto the image with nearest neighbour, or export it again.",
+            "geometry-mismatch", "error", paths, f"a {other} with {found}",
+            f"{expected} of the {one}",
+            f"Resample the {other} onto the {one} with nearest neighbour, or export it again.",
         )
     ]  # fmt: skip
 

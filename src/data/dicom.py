@@ -163,10 +163,12 @@ class Segmentation:
     Attributes:
         instances: SOP Instance UIDs of the image slices it was drawn on.
         labels: (N, H, W) int32 segment numbers, 0 where there is no segment; in that order.
+        spacing_mm: (y, x) of a pixel; None where the file does not say it once for all.
     """
 
     instances: tuple[str, ...]
     labels: NDArray[np.int32]
+    spacing_mm: tuple[float, float] | None = None
 
     def at(self, instance: str) -> NDArray[np.int32]:
         """(H, W) int32 for an image slice; zeros for a slice that is not mentioned."""
@@ -211,7 +213,16 @@ def read_segmentation(path: Path, name: str) -> Segmentation:
             "whole file of binary segments drawn on single-frame slices. Export it again, or save "
             "the mask as NIfTI."
         ) from error
-    return Segmentation(instances, labels.astype(np.int32))
+    return Segmentation(instances, labels.astype(np.int32), _pixel_spacing(segmentation))
+
+
+def _pixel_spacing(segmentation: Any) -> tuple[float, float] | None:
+    for groups in segmentation.get("SharedFunctionalGroupsSequence") or ():
+        for measures in groups.get("PixelMeasuresSequence") or ():
+            spacing = measures.get("PixelSpacing")
+            if spacing and len(spacing) == 2:
+                return float(spacing[0]), float(spacing[1])
+    return None
 
 
 def _unreadable(name: str, problem: str) -> ValueError:

@@ -20,6 +20,8 @@ MEANINGS: dict[str, str] = {
     "no-masks": "no mask at all",
     "orphan-image": "an image without a mask",
     "orphan-mask": "a mask without an image",
+    "missing-prediction": "a truth without a prediction",
+    "stray-prediction": "a prediction without a truth",
     "two-masks": "several masks for one image",
     "ambiguous": "several images and masks whose names fit each other",
     "matched-in-part": "an image and a mask whose names agree in part alone",

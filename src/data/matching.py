@@ -18,7 +18,8 @@ from src.data.scans import ScanFile, split_suffix
 Pair = tuple[ScanFile, ScanFile]
 Words = tuple[str, ...]
 
-_RENAME = "Rename them so that one image and one mask share a name, or move one out of data/."
+_Sides = tuple[str, str]  # what is matched with what, in messages
+_DATA: _Sides = ("image", "mask")
 
 
 @dataclass(frozen=True)
@@ -104,13 +105,7 @@ def match(
     pairs, images = _by_reference(images, segmentations, findings)
     images, masks = _unfolded(images, masks, roles), _unfolded(masks, images, roles)
 
-    def name(scan: ScanFile) -> Name:
-        return roles.name(scan.path)
-
-    for key in (name, lambda scan: name(scan).row):
-        found, images, masks = _by_key(images, masks, key, findings)
-        pairs += found
-    found, images, masks = _by_part(images, masks, name, findings)
+    found, images, masks = _by_name(images, masks, roles, findings, _DATA)
     pairs += found
     findings += [
         Finding(
@@ -126,7 +121,88 @@ def match(
         )
         for scan in masks
     ]  # fmt: skip
-    return sorted(pairs, key=lambda pair: (pair[0].path, pair[0].files)), findings
+    return sorted(pairs, key=_place), findings
+
+
+def images_of(
+    masks: Sequence[ScanFile], others: Sequence[ScanFile], roles: Roles
+) -> list[ScanFile]:
+    """Those of other scans that a mask beside them was drawn on, or that go with such an image.
+
+    Their words hold those of a mask, or are held in them ("P1_overlay" and "P1_mask"); a DICOM
+    series is named by a DICOM SEG.
+    """
+    named = {series for mask in masks for series in mask.references}
+    names = [roles.name(mask.path) for mask in masks]
+    whole: dict[Words, list[Name]] = {}
+    part: dict[Words, list[Name]] = {}
+    for name in names:
+        whole.setdefault(name.row, []).append(name)
+        for piece in _pieces(name.row):
+            part.setdefault(piece, []).append(name)
+
+    def is_image(scan: ScanFile) -> bool:
+        name = roles.name(scan.path)
+        near = [mask for piece in _pieces(name.row) for mask in whole.get(piece, ())]
+        near += part.get(name.row, [])
+        near += whole.get((), []) if not name.row else []
+        return scan.series in named or any(_telling(name, mask) for mask in near)
+
+    return [scan for scan in others if is_image(scan)]
+
+
+def match_masks(
+    truths: Sequence[ScanFile],
+    predictions: Sequence[ScanFile],
+    *,
+    words: Sequence[str],
+) -> tuple[list[Pair], list[ScanFile], list[ScanFile], list[Finding]]:
+    """Matches masks of two folders by the rules for images and masks.
+
+    Args:
+        truths: Masks below one folder.
+        predictions: Masks below another one.
+        words: Words that say nothing about which case it is, such as "mask" and "prediction".
+
+    Returns:
+        Pairs (truth, prediction) in the order of the truths, truths without a prediction,
+        predictions without a truth, and findings: what is ambiguous (an error), and what agreed in
+        part alone (a warning).
+    """
+    roles = Roles((), words)
+    findings: list[Finding] = []
+    pairs, truths, predictions = _by_common_reference(truths, predictions)
+    truths, predictions = (
+        _unfolded(truths, predictions, roles),
+        _unfolded(predictions, truths, roles),
+    )
+    found, truths, predictions = _by_name(
+        truths, predictions, roles, findings, ("truth", "prediction")
+    )
+    return sorted(pairs + found, key=_place), truths, predictions, findings
+
+
+def _place(pair: Pair) -> tuple[str, tuple[str, ...]]:
+    return pair[0].path, pair[0].files
+
+
+def _by_common_reference(
+    truths: Sequence[ScanFile], predictions: Sequence[ScanFile]
+) -> tuple[list[Pair], list[ScanFile], list[ScanFile]]:
+    """DICOM segmentations that are alone in naming a series on either side; the masks left."""
+
+    def alone(scans: Sequence[ScanFile]) -> dict[tuple[str, ...], ScanFile]:
+        named = [scan.references for scan in scans if scan.references]
+        return {scan.references: scan for scan in scans if named.count(scan.references) == 1}
+
+    left, right = alone(truths), alone(predictions)
+    pairs = [(left[series], right[series]) for series in left if series in right]
+    taken = {scan for pair in pairs for scan in pair}
+    return (
+        pairs,
+        [scan for scan in truths if scan not in taken],
+        [scan for scan in predictions if scan not in taken],
+    )
 
 
 def _by_role(
@@ -207,11 +283,32 @@ def _unfolded(scans: list[ScanFile], others: list[ScanFile], roles: Roles) -> li
     return result
 
 
+def _by_name(
+    images: list[ScanFile],
+    masks: list[ScanFile],
+    roles: Roles,
+    findings: list[Finding],
+    sides: _Sides,
+) -> tuple[list[Pair], list[ScanFile], list[ScanFile]]:
+    """Pairs by name: folders and stem, then all words in a row, then a part; and what is left."""
+
+    def name(scan: ScanFile) -> Name:
+        return roles.name(scan.path)
+
+    pairs: list[Pair] = []
+    for key in (name, lambda scan: name(scan).row):
+        found, images, masks = _by_key(images, masks, key, findings, sides)
+        pairs += found
+    found, images, masks = _by_part(images, masks, name, findings, sides)
+    return pairs + found, images, masks
+
+
 def _by_key(
     images: list[ScanFile],
     masks: list[ScanFile],
     key: Callable[[ScanFile], Hashable],
     findings: list[Finding],
+    sides: _Sides,
 ) -> tuple[list[Pair], list[ScanFile], list[ScanFile]]:
     """Pairs whose keys are equal; then the images and masks that are left."""
     groups: dict[Hashable, tuple[list[ScanFile], list[ScanFile]]] = {}
@@ -225,7 +322,7 @@ def _by_key(
             pairs.append((some_images[0], some_masks[0]))
         elif some_images and some_masks:
             kind = "two-masks" if len(some_images) == 1 else "ambiguous"
-            findings.append(_ambiguous(kind, some_images, some_masks))
+            findings.append(_ambiguous(kind, some_images, some_masks, sides))
         else:
             left[0].extend(some_images)
             left[1].extend(some_masks)
@@ -237,6 +334,7 @@ def _by_part(
     masks: list[ScanFile],
     name: Callable[[ScanFile], Name],
     findings: list[Finding],
+    sides: _Sides,
 ) -> tuple[list[Pair], list[ScanFile], list[ScanFile]]:
     """Pairs of which one name holds the other ("case_0000" and "case"), alone on both sides."""
     whole: dict[Words, list[ScanFile]] = {}
@@ -269,10 +367,10 @@ def _by_part(
                 )
             )  # fmt: skip
         elif len(fitting) > 1:
-            findings.append(_ambiguous("ambiguous", [image], fitting))
+            findings.append(_ambiguous("ambiguous", [image], fitting, sides))
         elif fitting[0] not in said:  # several images of one mask: once
             said.add(fitting[0])
-            findings.append(_ambiguous("ambiguous", rivals, fitting))
+            findings.append(_ambiguous("ambiguous", rivals, fitting, sides))
     return (
         pairs,
         [image for image in images if image not in partners],
@@ -292,11 +390,16 @@ def _telling(image: Name, mask: Name) -> bool:
     return image.folders == mask.folders or any(char.isalpha() for char in "".join(shorter))
 
 
-def _ambiguous(kind: str, images: list[ScanFile], masks: list[ScanFile]) -> Finding:
+def _ambiguous(
+    kind: str, images: list[ScanFile], masks: list[ScanFile], sides: _Sides = _DATA
+) -> Finding:
+    image, mask = sides
+    place = "out of data/" if sides == _DATA else "elsewhere"
     names = [scan.files[0] if len(scan.files) > 1 else scan.path for scan in (*images, *masks)]
     return Finding(
         kind, "error", tuple(names),
-        f"{len(images)} images ({', '.join(names[: len(images)])}) and {len(masks)} masks "
+        f"{len(images)} {image}s ({', '.join(names[: len(images)])}) and {len(masks)} {mask}s "
         f"({', '.join(names[len(images) :])}) that fit each other",
-        "one image and one mask", _RENAME,
+        f"one {image} and one {mask}",
+        f"Rename them so that one {image} and one {mask} share a name, or move one {place}.",
     )  # fmt: skip

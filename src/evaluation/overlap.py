@@ -172,8 +172,8 @@ def count(truth: NDArray[np.integer], prediction: NDArray[np.integer], num_class
             f"truth and prediction must have the same shape, got {truth.shape} and "
             f"{prediction.shape}. Bring the prediction back to the size of the truth."
         )
-    _check_labels("truth", truth, num_classes)
-    _check_labels("prediction", prediction, num_classes)
+    check_labels("truth", truth, num_classes)
+    check_labels("prediction", prediction, num_classes)
 
     # Three one-dimensional counts in place of truth * C + prediction: that product would overflow
     # in uint8, the usual type of a mask.
@@ -229,8 +229,12 @@ def mean_foreground(values: NDArray[np.float64]) -> float:
     Returns:
         The mean in the unit of `values`; NaN when no foreground class is scored.
     """
-    foreground = np.asarray(values, dtype=np.float64)[1:]
-    scored = foreground[~np.isnan(foreground)]
+    return mean_scored(np.asarray(values, dtype=np.float64)[1:])
+
+
+def mean_scored(values: NDArray[np.float64]) -> float:
+    """Return the mean of the values that are not NaN, NaN when there is none."""
+    scored = values[~np.isnan(values)]
     return float(scored.mean()) if scored.size else math.nan
 
 
@@ -283,7 +287,7 @@ def summarise(
                 patients=bootstrap_interval(
                     patient_table[:, column], seed=seed, resamples=resamples
                 ),
-                slice_mean=_mean_scored(slice_table[:, column]),
+                slice_mean=mean_scored(slice_table[:, column]),
                 pooled=float(pooled_row[column]),
             )
             for column, name in enumerate(names)
@@ -291,8 +295,18 @@ def summarise(
     return Summary(scores, _tallies(by_patient, names), _tallies(by_slice, names))
 
 
-def _check_labels(role: str, labels: NDArray[np.integer], num_classes: int) -> None:
-    """Refuse an array that does not hold class indices."""
+def check_labels(role: str, labels: NDArray[np.integer], num_classes: int) -> None:
+    """Refuse an array that does not hold class indices.
+
+    Args:
+        role: What the array is called in the message: "truth" or "prediction".
+        labels: Class indices, any shape.
+        num_classes: Number of classes, background included.
+
+    Raises:
+        ValueError: If a label is not in 0..num_classes - 1.
+        TypeError: If the array does not hold integers.
+    """
     if not np.issubdtype(labels.dtype, np.integer):
         raise TypeError(
             f"{role} must hold integer class indices, got dtype {labels.dtype}. Convert a boolean "
@@ -303,6 +317,28 @@ def _check_labels(role: str, labels: NDArray[np.integer], num_classes: int) -> N
         raise ValueError(
             f"{role} must hold labels 0..{num_classes - 1}, got also {outside[:8].tolist()}. "
             "Map the values of the mask files to classes with labels: in params.yaml."
+        )
+
+
+def check_class_names(class_names: Sequence[str], num_classes: int) -> None:
+    """Refuse names that do not fit the classes of a summary.
+
+    Args:
+        class_names: One name a class, background first.
+        num_classes: Number of classes, background included.
+
+    Raises:
+        ValueError: If their number differs, or if two names are the same.
+    """
+    if len(class_names) != num_classes:
+        raise ValueError(
+            f"class_names must name the {num_classes} classes counted, got {list(class_names)}. "
+            "Give one name a class, background first."
+        )
+    if len({*class_names, MEAN_FOREGROUND}) != num_classes + 1:
+        raise ValueError(
+            f"class_names must differ from each other and from {MEAN_FOREGROUND!r}, got "
+            f"{list(class_names)}. Rename the class in params.yaml."
         )
 
 
@@ -326,17 +362,7 @@ def _check_summary_input(
     pooled: Counts, slices: Sequence[Counts], class_names: Sequence[str]
 ) -> None:
     """Refuse names that do not fit, and slices that are not those of the patients."""
-    num_classes = pooled.true_positives.size
-    if len(class_names) != num_classes:
-        raise ValueError(
-            f"class_names must name the {num_classes} classes counted, got {list(class_names)}. "
-            "Give one name a class, background first."
-        )
-    if len({*class_names, MEAN_FOREGROUND}) != num_classes + 1:
-        raise ValueError(
-            f"class_names must differ from each other and from {MEAN_FOREGROUND!r}, got "
-            f"{list(class_names)}. Rename the class in params.yaml."
-        )
+    check_class_names(class_names, pooled.true_positives.size)
     of_slices = _pool(slices)
     for field in ("true_positives", "false_positives", "false_negatives"):
         patient_sum, slice_sum = getattr(pooled, field), getattr(of_slices, field)
@@ -352,12 +378,6 @@ def _table(scores: Sequence[Overlap], quantity: str) -> NDArray[np.float64]:
     """Return the (N, C + 1) values of a quantity; the last column is the foreground mean."""
     rows = [getattr(score, quantity) for score in scores]
     return np.array([[*row, mean_foreground(row)] for row in rows])
-
-
-def _mean_scored(values: NDArray[np.float64]) -> float:
-    """Return the mean of the values that are not NaN, NaN when there is none."""
-    scored = values[~np.isnan(values)]
-    return float(scored.mean()) if scored.size else math.nan
 
 
 def _tallies(scores: Sequence[Overlap], names: Sequence[str]) -> dict[str, Tally]:

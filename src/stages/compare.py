@@ -22,6 +22,7 @@ from src.config import Evaluate, Params, load_params, public_parameters
 from src.data.splits import fold_folder
 from src.evaluation.overlap import MEAN_FOREGROUND, QUANTITIES
 from src.files import whole_folder, write_text
+from src.scoring import SubsetScores, metric_group, metrics_of, read_counts, scores_of
 from src.stages.folds import label, run_name
 from src.stages.paired import (
     FEW_PATIENTS,
@@ -30,7 +31,6 @@ from src.stages.paired import (
     print_comparison,
 )
 from src.stages.score_table import SUBSETS, foreground, markdown_table, print_scores
-from src.stages.scores import SubsetScores, metric_group, metrics_of, read_counts, scores_of
 
 if TYPE_CHECKING:
     import pandas as pd

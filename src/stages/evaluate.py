@@ -21,10 +21,19 @@ from src import figures, terminal, tracking
 from src.config import Params, load_params, public_parameters
 from src.data.splits import fold_folder
 from src.evaluation.failures import failure_tags
-from src.evaluation.overlap import QUANTITIES, Counts, count
+from src.evaluation.overlap import QUANTITIES
 from src.evaluation.temperature import apply_temperature
 from src.files import whole_folder
 from src.inference import Segmenter, cleaned, load_segmenter, most_probable
+from src.scoring import (
+    Measures,
+    SubsetScores,
+    count_table,
+    measure,
+    metric_group,
+    metrics_of,
+    scores_of,
+)
 from src.stages.confidence import (
     REGIONS,
     CalibrationTally,
@@ -42,8 +51,7 @@ from src.stages.folds import label, run_name
 from src.stages.gallery import draw
 from src.stages.prepare import cases_with_sides
 from src.stages.scans import read_images_and_truths, scans_of, spacings_of
-from src.stages.score_table import SUBSETS, markdown_table, print_scores
-from src.stages.scores import SubsetScores, count_table, metric_group, metrics_of, scores_of
+from src.stages.score_table import DISTANCES, SUBSETS, markdown_table, print_scores
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -103,7 +111,7 @@ def evaluate(
     doubts = {ENTROPY: Doubt(4 if segmenter.card.flips else 1)}
     for way, looks in others.items():
         doubts |= {way: Doubt(len(looks)), f"{way}_disagreement": Doubt(len(looks))}
-    by_case: dict[str, Counts] = {}
+    by_case: dict[str, Measures] = {}
     tags: dict[str, dict[int, tuple[str, ...]]] = {}
     for scan in scans_of(cases):
         images, truths = read_images_and_truths(data, scan, params)
@@ -122,7 +130,13 @@ def evaluate(
                 doubts[f"{way}_disagreement"].cases[scan[number].case_id] = disagreement
         masks = cleaned(masks, segmenter.postprocessing)
         for row, truth, prediction, spacing in zip(scan, truths, masks, spacings, strict=True):
-            by_case[row.case_id] = count(truth, prediction, segmenter.num_classes)
+            by_case[row.case_id] = measure(
+                truth,
+                prediction,
+                segmenter.num_classes,
+                spacing_mm=spacing,
+                tolerance_mm=params.evaluate.tolerance_mm,
+            )
             tags[row.case_id] = failure_tags(truth, prediction, segmenter.num_classes, spacing)
             tick()
         if predictions is not None:
@@ -223,7 +237,7 @@ def main(
             (aside / f"{file}.json").write_text(json.dumps(numbers, indent=2) + "\n", "utf-8")
     more = confidence_metrics(calibrated["test"], asked)
     _log(root, params, architecture, fold, content, scores, folder, more)
-    for quantities in (QUANTITIES[:2], QUANTITIES[2:]):
+    for quantities in (QUANTITIES[:2], QUANTITIES[2:], DISTANCES):
         print_scores({label(params, architecture, fold): content}, quantities)
     terminal.console.print(
         "means over n patients with their 95 % intervals; the mean of the classes leaves the "

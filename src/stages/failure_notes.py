@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from src.config import Params
 from src.evaluation.failures import Stratum, dice_by_size, dice_by_source
-from src.stages.scores import SubsetScores
+from src.scoring import SubsetScores
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -17,8 +17,8 @@ from src.config import Params
 from src.evaluation.uncertainty import normalised_entropy
 from src.files import write_text
 from src.inference import Segmenter, cleaned, most_probable
+from src.scoring import SubsetScores
 from src.stages.scans import read_images_and_truths, scans_of, spacings_of
-from src.stages.scores import SubsetScores
 
 if TYPE_CHECKING:
     import pandas as pd

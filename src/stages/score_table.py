@@ -12,15 +12,18 @@ from src import terminal
 from src.evaluation.overlap import MEAN_FOREGROUND
 
 SUBSETS = ("validation", "test")
-TITLES = {"dice": "Dice", "iou": "IoU"}
+DISTANCES = ("hd95_mm", "nsd")  # ASSD beside them would not fit into 80 columns
+TITLES = {
+    "dice": "Dice", "iou": "IoU", "hd95_mm": "HD95 (mm)", "assd_mm": "ASSD (mm)", "nsd": "NSD",
+}  # fmt: skip
 
 
 def with_interval(side: Mapping[str, Any], quantity: str, label: str) -> str:
-    """A mean over patients with its interval: "0.894 (0.863 to 0.925)".
+    """A mean over patients with its interval: "0.894 (0.863 to 0.925)", mm "9.87 (5.12 to 24.8)".
 
     Args:
-        side: The scores of one side, as `Summary.to_dict` gives them.
-        quantity: "dice", "iou", "precision" or "recall".
+        side: The scores of one side, as `SubsetSummary.to_dict` gives them.
+        quantity: Such as "dice", "nsd" or "hd95_mm".
         label: A class, or `mean_foreground`.
 
     Returns:
@@ -29,7 +32,13 @@ def with_interval(side: Mapping[str, Any], quantity: str, label: str) -> str:
     mean, low, high = (side[f"{quantity}{end}"][label] for end in ("", "_low", "_high"))
     if mean is None:
         return "not scored"
-    return f"{mean:.3f}" if low is None else f"{mean:.3f} ({low:.3f} to {high:.3f})"
+    shown = _millimetres if quantity.endswith("_mm") else "{:.3f}".format
+    return shown(mean) if low is None else f"{shown(mean)} ({shown(low)} to {shown(high)})"
+
+
+def _millimetres(value: float) -> str:
+    """Three digits: 9.87, 24.8, 310."""
+    return f"{value:.{2 if value < 10 else 1 if value < 100 else 0}f}"
 
 
 def foreground(side: Mapping[str, Any]) -> list[str]:
@@ -73,8 +82,30 @@ def score_table(
         The table. `n` is the number of patients scored; the row "mean" is over the foreground
         classes.
     """
+    table = _table(f"{subset} patients", ("model",), quantities)
+    for label in foreground(next(iter(results.values()))[subset]):
+        for name, result in results.items():
+            table.add_row(*_cells(result[subset], label, (name,), quantities))
+    return table
+
+
+def side_table(side: Mapping[str, Any], title: str, quantities: Sequence[str]) -> Table:
+    """The scores of one method on one set of patients, a row for each class.
+
+    Args:
+        side: As `SubsetSummary.to_dict` gives them.
+        title: What stands above.
+        quantities: Which scores; three fit into 80 columns.
+    """
+    table = _table(title, (), quantities)
+    for label in foreground(side):
+        table.add_row(*_cells(side, label, (), quantities))
+    return table
+
+
+def _table(title: str, more: Sequence[str], quantities: Sequence[str]) -> Table:
     table = Table(
-        title=f"{subset} patients",
+        title=title,
         title_justify="left",
         title_style="bold",
         box=None,
@@ -82,20 +113,23 @@ def score_table(
         padding=(0, 2, 0, 0),
     )
     table.add_column("class", overflow="fold")
-    table.add_column("model", no_wrap=True)
+    for column in more:
+        table.add_column(column, no_wrap=True)
     table.add_column("n", no_wrap=True, justify="right")
     for quantity in quantities:
         table.add_column(TITLES.get(quantity, quantity), no_wrap=True)
-    for label in foreground(next(iter(results.values()))[subset]):
-        for name, result in results.items():
-            side = result[subset]
-            table.add_row(
-                "mean" if label == MEAN_FOREGROUND else escape(label),
-                escape(name),
-                str(side["num_scored"][label]),
-                *(with_interval(side, quantity, label) for quantity in quantities),
-            )
     return table
+
+
+def _cells(
+    side: Mapping[str, Any], label: str, more: Sequence[str], quantities: Sequence[str]
+) -> list[str]:
+    return [
+        "mean" if label == MEAN_FOREGROUND else escape(label),
+        *map(escape, more),
+        str(side["num_scored"][label]),
+        *(with_interval(side, quantity, label) for quantity in quantities),
+    ]
 
 
 def print_scores(results: Mapping[str, Mapping[str, Any]], quantities: Sequence[str]) -> None:

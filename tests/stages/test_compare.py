@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from src.config import load_params
+from src.scoring import scores_of
 from src.stages.compare import (
     OUT_OF_FOLD,
     Candidate,
@@ -18,7 +19,6 @@ from src.stages.compare import (
     pool,
     read_candidate,
 )
-from src.stages.scores import scores_of
 
 ROOT = Path(__file__).parents[2]
 CLASSES = ("background", "lesion")
@@ -44,6 +44,9 @@ def table(**dice: float | None) -> pd.DataFrame:
                 "true_positives_lesion": found,
                 "false_positives_lesion": lesion - found,
                 "false_negatives_lesion": lesion - found,
+                "hd95_mm_lesion": np.nan if value is None else 5.0,
+                "assd_mm_lesion": np.nan if value is None else 1.0,
+                "nsd_lesion": np.nan if value is None else 0.5,
             }
         )
     return pd.DataFrame(rows)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from src.stages.score_table import foreground, score_table, with_interval
+from src.stages.score_table import DISTANCES, foreground, score_table, side_table, with_interval
 
 
 def side(mean: float | None, low: float | None = 0.8, high: float | None = 0.9) -> dict[str, Any]:
@@ -13,9 +13,12 @@ def side(mean: float | None, low: float | None = 0.8, high: float | None = 0.9) 
     groups = {"": mean, "_low": low, "_high": high}
     scores = {
         f"{quantity}{end}": dict.fromkeys(labels, value)
-        for quantity in ("dice", "iou", "precision", "recall")
+        for quantity in ("dice", "iou", "precision", "recall", "nsd")
         for end, value in groups.items()
     }
+    for end, value in {"": 9.876, "_low": 5.0, "_high": 124.84}.items():
+        for quantity in ("hd95_mm", "assd_mm"):
+            scores[f"{quantity}{end}"] = dict.fromkeys(labels, None if mean is None else value)
     return {**scores, "num_scored": dict.fromkeys(labels, 12)}
 
 
@@ -45,6 +48,27 @@ def test_a_mean_stands_beside_its_interval(scores: dict[str, Any], text: str) ->
     assert with_interval(scores, "dice", "lesion") == text
 
 
+def test_millimetres_have_three_digits() -> None:
+    assert with_interval(side(0.5), "hd95_mm", "lesion") == "9.88 (5.00 to 125)"
+    some = {
+        "hd95_mm": {"lesion": 24.75},
+        "hd95_mm_low": {"lesion": None},
+        "hd95_mm_high": {"lesion": None},
+    }
+    assert with_interval(some, "hd95_mm", "lesion") == "24.8"
+
+
+def test_a_single_method_has_no_column_of_models() -> None:
+    stream = StringIO()
+    console = Console(file=stream, width=80, highlight=False, soft_wrap=True)
+    console.print(side_table(side(0.85), "nnunet", ("hd95_mm", "assd_mm", "nsd")))
+    lines = stream.getvalue().splitlines()
+    assert lines[1].split() == ["class", "n", "HD95", "(mm)", "ASSD", "(mm)", "NSD"]
+    assert lines[2].split()[:6] == ["lesion", "12", "9.88", "(5.00", "to", "125)"]
+    assert len(lines) == 2 + 2
+    assert max(len(line.rstrip()) for line in lines) <= 80
+
+
 def test_the_background_is_not_compared() -> None:
     assert foreground(side(0.5)) == ["lesion", "mean_foreground"]
 
@@ -67,7 +91,7 @@ def test_a_class_that_nobody_has_is_said_to_be_not_scored() -> None:
     assert lines[2].split() == ["lesion", "unet", "12", "not", "scored", "not", "scored"]
 
 
-@pytest.mark.parametrize("quantities", [("dice", "iou"), ("precision", "recall")])
+@pytest.mark.parametrize("quantities", [("dice", "iou"), ("precision", "recall"), DISTANCES])
 def test_a_table_is_whole_at_80_columns(quantities: tuple[str, ...]) -> None:
     lines = drawn(["attention_unet"], quantities)
     assert len(lines) == 2 + 2  # nothing wrapped
