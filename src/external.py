@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -159,3 +159,36 @@ def write_external(root: Path, name: str, scores: SubsetScores, about: dict[str,
         scores.counts.to_csv(aside / "counts.csv", index=False, lineterminator="\n")
         (aside / "scores.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     return folder
+
+
+def read_external(root: Path, classes: Sequence[str]) -> tuple[dict[str, pd.DataFrame], list[str]]:
+    """The results of other methods that belong to today's data and split.
+
+    Args:
+        root: The repository.
+        classes: Class names of today.
+
+    Returns:
+        Name of a method -> its counts as `scoring.read_counts` gives them, by name; and a sentence
+        for each method that is left out, as its patients are not those of today.
+    """
+    from src.scoring import read_counts
+
+    today = {
+        "data_hash": tracking.data_hash(root),
+        "split_hash": tracking.split_hash(root / "prepared" / "split.csv"),
+    }
+    found: dict[str, pd.DataFrame] = {}
+    left_out = []
+    for path in sorted((root / FOLDER).glob("*/scores.json")):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        counts = read_counts(path.parent / "counts.csv")
+        same_classes = {f"true_positives_{name}" for name in classes} <= set(counts.columns)
+        if same_classes and all(content[key] == value for key, value in today.items()):
+            found[path.parent.name] = counts
+            continue
+        left_out.append(
+            f"{FOLDER}/{path.parent.name} is of other data, another split or other classes, and is "
+            "left out. Score it again with `python -m src.score`, or remove the folder."
+        )
+    return found, left_out

@@ -13,6 +13,7 @@ from src import score, terminal
 from src.config import load_params
 from src.data.cases import build_cases, write_cases
 from src.data.pictures import PictureScale
+from src.external import read_external
 from src.scoring import read_counts, scores_of
 from tests.data.conftest import (
     ct,
@@ -399,6 +400,23 @@ def test_a_named_method_joins_the_comparison_under_pseudonyms(repository: Path, 
     assert [row["file"] for row in slices] == tested["case_id"].tolist()
     assert "nnunet: 2 patients, 4 slices" in printed
     assert "external/nnunet" in printed
+
+
+def test_compare_takes_the_named_methods_of_todays_data_and_split(
+    repository: Path, command
+) -> None:
+    command("data", "method", "--name", "nnunet")
+    classes = ("background", "organ", "lesion")
+    found, left_out = read_external(repository, classes)
+    assert (list(found), left_out) == (["nnunet"], [])
+    assert found["nnunet"]["true_positives_lesion"].tolist() == [90, 0, 117, 0]
+    assert read_external(repository, (*classes, "vessel"))[0] == {}  # it was not asked for that
+    split = repository / "prepared" / "split.csv"
+    split.write_text(split.read_text(encoding="utf-8").replace("train", "validation"), "utf-8")
+    found, left_out = read_external(repository, classes)
+    assert found == {}
+    (sentence,) = left_out
+    assert "external/nnunet is of other data, another split or other classes" in sentence
 
 
 def test_a_folder_within_data_may_be_the_truth(repository: Path, command) -> None:

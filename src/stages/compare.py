@@ -21,6 +21,7 @@ from src import terminal, tracking
 from src.config import Evaluate, Params, load_params, public_parameters
 from src.data.splits import fold_folder
 from src.evaluation.overlap import MEAN_FOREGROUND, QUANTITIES
+from src.external import read_external
 from src.files import whole_folder, write_text
 from src.scoring import SubsetScores, metric_group, metrics_of, read_counts, scores_of
 from src.stages.folds import label, run_name
@@ -210,13 +211,24 @@ def costs(candidate: Candidate) -> dict[str, Any]:
     }
 
 
-def comparison(candidates: Sequence[Candidate], chosen: str, evaluate: Evaluate) -> dict[str, Any]:
+def comparison(
+    candidates: Sequence[Candidate],
+    externals: Mapping[str, SubsetScores],
+    chosen: str,
+    evaluate: Evaluate,
+) -> dict[str, Any]:
     """All models side by side, for the report: scores, costs, paired differences.
+
+    Args:
+        candidates: The networks of this repository.
+        externals: Name of another method -> its scores on the test patients.
+        chosen: The champion.
+        evaluate: The group of params.yaml, for the bootstrap.
 
     Returns:
         champion, rule, few_test_patients (their number where it is below ten), models, pairs.
     """
-    models = []
+    models: list[dict[str, Any]] = []
     for candidate in candidates:
         scores = candidate.scores
         test = scores["test"]
@@ -231,6 +243,21 @@ def comparison(candidates: Sequence[Candidate], chosen: str, evaluate: Evaluate)
                 "external": False,
             }
         )
+    for name, external in externals.items():
+        test = external.summary.to_dict()
+        models.append(
+            {
+                "name": name,
+                "validation_dice": None,
+                "test_dice": test["dice"][MEAN_FOREGROUND],
+                "test_low": test["dice_low"][MEAN_FOREGROUND],
+                "test_high": test["dice_high"][MEAN_FOREGROUND],
+                **dict.fromkeys(costs(candidates[0])),
+                "external": True,
+            }
+        )
+    tables = {one.name: one.pooled["test"].patients for one in candidates}
+    tables |= {name: external.patients for name, external in externals.items()}
     tested = len(candidates[0].pooled["test"].patients)
     classes = [name for name in candidates[0].scores["test"]["dice"] if name != MEAN_FOREGROUND]
     return {
@@ -239,7 +266,7 @@ def comparison(candidates: Sequence[Candidate], chosen: str, evaluate: Evaluate)
         "few_test_patients": tested if tested < FEW_PATIENTS else None,
         "models": models,
         "pairs": paired_differences(
-            {one.name: patient_dice(one.pooled["test"].patients, classes) for one in candidates},
+            {name: patient_dice(patients, classes) for name, patients in tables.items()},
             seed=evaluate.seed,
             resamples=evaluate.bootstrap_resamples,
         ),
@@ -396,7 +423,14 @@ def main() -> None:
             for cls, numbers in metric_files(candidate).items():
                 path = aside / candidate.name / f"{cls}.json"
                 write_text(path, json.dumps(numbers, indent=2) + "\n")
-    together = comparison(candidates, chosen.name, params.evaluate)
+    counts, left_out = read_external(root, params.data.classes)
+    for sentence in left_out:
+        terminal.warn(sentence)
+    options = {"seed": params.evaluate.seed, "resamples": params.evaluate.bootstrap_resamples}
+    externals = {
+        name: scores_of(table, params.data.classes, **options) for name, table in counts.items()
+    }
+    together = comparison(candidates, externals, chosen.name, params.evaluate)
     print_comparison(together["models"], together["pairs"])
     write_text(root / "reports" / "comparison.json", json.dumps(together, indent=2) + "\n")
     content = headline(candidates, chosen.name)

@@ -13,6 +13,7 @@ from rich.table import Table
 from src import terminal
 from src.evaluation.comparison import Comparison, compare
 from src.evaluation.overlap import MEAN_FOREGROUND, mean_foreground
+from src.stages.score_table import with_ends
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,13 +92,19 @@ def _note(one: Comparison) -> str:
 
 
 def print_comparison(models: list[dict[str, Any]], pairs: list[dict[str, Any]]) -> None:
-    """Prints what the models cost, and how they differ in the class that is last in the table."""
+    """Prints what models reach and cost, and how they differ in the last class of the table.
+
+    Args:
+        models: As in reports/comparison.json; test Dice is the mean of the foreground classes.
+        pairs: Of `paired_differences`.
+    """
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for heading in ("model", "parameters", "training", "per slice", "memory"):
+    for heading in ("model", "test Dice", "parameters", "training", "per slice", "memory"):
         table.add_column(heading, no_wrap=True, justify="left" if heading == "model" else "right")
     for one in models:
         table.add_row(
             escape(one["name"]),
+            with_ends(one["test_dice"], one["test_low"], one["test_high"]),
             _shown(one["parameters"], "{:,}"),
             _shown(one["seconds_training"], "{:.0f} s"),
             _shown(one["seconds_per_slice"], "{:.3f} s"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich.markup import escape
@@ -30,10 +30,22 @@ def with_interval(side: Mapping[str, Any], quantity: str, label: str) -> str:
         The text; "not scored" where no patient was, and the mean alone where it was a single one.
     """
     mean, low, high = (side[f"{quantity}{end}"][label] for end in ("", "_low", "_high"))
+    shown = _millimetres if quantity.endswith("_mm") else "{:.3f}".format
+    return with_ends(mean, low, high, shown)
+
+
+def with_ends(
+    mean: float | None,
+    low: float | None,
+    high: float | None,
+    shown: Callable[[float], str] = "{:.3f}".format,
+) -> str:
+    """A number with the ends of its interval: "0.894 (0.863 to 0.925)"; see `with_interval`."""
     if mean is None:
         return "not scored"
-    shown = _millimetres if quantity.endswith("_mm") else "{:.3f}".format
-    return shown(mean) if low is None else f"{shown(mean)} ({shown(low)} to {shown(high)})"
+    if low is None or high is None:
+        return shown(mean)
+    return f"{shown(mean)} ({shown(low)} to {shown(high)})"
 
 
 def _millimetres(value: float) -> str:

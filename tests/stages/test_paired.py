@@ -69,7 +69,14 @@ def test_one_model_has_nothing_to_be_compared_with() -> None:
 
 def test_the_terminal_shows_costs_and_differences(capsys: pytest.CaptureFixture[str]) -> None:
     scores = {"unet": model(0.5, 0.75), "nnunet": model(0.25, 0.25)}
-    costs = {"parameters": 1942323, "seconds_training": 81.6, "seconds_per_slice": 0.0254}
+    costs = {
+        "test_dice": 0.625,
+        "test_low": 0.5,
+        "test_high": 0.75,
+        "parameters": 1942323,
+        "seconds_training": 81.6,
+        "seconds_per_slice": 0.0254,
+    }
     print_comparison(
         [
             {"name": "unet", **costs, "peak_memory_mb": 1274},
@@ -78,6 +85,7 @@ def test_the_terminal_shows_costs_and_differences(capsys: pytest.CaptureFixture[
         paired_differences(scores, **OPTIONS),
     )
     told = capsys.readouterr().out
+    assert "0.625 (0.500 to 0.750)" in told
     assert "1,942,323" in told
     assert "1,274 MB" in told
     assert "unet less nnunet: +0.375 (+0.250 to +0.500), n = 2; Holm-corrected p = " in told
