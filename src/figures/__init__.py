@@ -1,4 +1,4 @@
-"""Every picture the project draws: overlays, learning curves and scores by patient.
+"""Every picture the project draws: overlays, learning curves, scores by patient, studies.
 
 The only importer of matplotlib, and that inside the functions that draw: figures are objects of
 their own, never pyplot's, so nothing stays open after a long run and no display is needed.
@@ -7,12 +7,20 @@ their own, never pyplot's, so nothing stays open after a long run and no display
 from src.figures.augmentation import augmentation_sheet
 from src.figures.charts import learning_curves, patient_scores
 from src.figures.overlays import PANELS, OverlayCase, overlay, overlay_picture, overlay_sheet
+from src.figures.studies import (
+    StudyTrial,
+    study_history,
+    study_importances,
+    study_parallel,
+    study_slices,
+)
 from src.figures.style import COLOURS, save
 
 __all__ = [
     "COLOURS",
     "PANELS",
     "OverlayCase",
+    "StudyTrial",
     "augmentation_sheet",
     "learning_curves",
     "overlay",
@@ -20,4 +28,8 @@ __all__ = [
     "overlay_sheet",
     "patient_scores",
     "save",
+    "study_history",
+    "study_importances",
+    "study_parallel",
+    "study_slices",
 ]
