@@ -1,6 +1,6 @@
 # `make` alone lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help setup gpu data repro test test-slow lint ui lock
+.PHONY: help setup gpu data repro test test-slow lint ui study lock
 
 PYTHON ?= python3
 VENV   := .venv
@@ -57,6 +57,9 @@ lint: $(VENV)/.dev  ## ruff and mypy
 
 ui: setup  ## the MLflow UI on http://127.0.0.1:5000 (PORT=… for another port)
 	@$(BIN)/python -m src.ui --port $(or $(PORT),5000)
+
+study: setup  ## Optuna's dashboard of the studies on http://127.0.0.1:8080 (PORT=… for another)
+	@$(BIN)/python -m src.dashboard --port $(or $(PORT),8080)
 
 lock:  ## make the lock files anew from pyproject.toml (needs uv)
 	uv pip compile --quiet --no-header --universal --generate-hashes --python-version 3.11 --upgrade pyproject.toml -o requirements.lock

@@ -277,6 +277,8 @@ def main(
     except KeyboardInterrupt:
         terminal.warn(f"stopped: {states(opened.standing())}. The same command goes on from there.")
         raise typer.Exit(1) from None
+    finally:
+        opened.close()
 
 
 if __name__ == "__main__":

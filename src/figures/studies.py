@@ -100,6 +100,7 @@ def study_slices(trials: Sequence[StudyTrial], logarithmic: Sequence[str]) -> "F
     """
     import matplotlib
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     names = _names(trials)
     columns = min(3, max(1, len(names)))
@@ -116,6 +117,8 @@ def study_slices(trials: Sequence[StudyTrial], logarithmic: Sequence[str]) -> "F
                 axes.set_xlim(-0.5, len(ticks) - 0.5)
             elif name in logarithmic:
                 axes.set_xscale("log")
+            elif all(isinstance(trial.point.get(name), int) for trial in trials):
+                axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         for axes in grid[len(names) :]:
             axes.set_axis_off()
         for row in range(rows):
@@ -206,6 +209,7 @@ def _heights(
         text = str(value).replace("_", "\n") if words else f"{value:.3g}"
         axes.annotate(
             text, (place, height(value)), xytext=(4, 0), textcoords="offset points",
-            fontsize=8, va="center", bbox={"facecolor": "white", "alpha": 0.8, "lw": 0, "pad": 1},
+            fontsize=8, va="center", zorder=5,
+            bbox={"facecolor": "white", "alpha": 0.8, "lw": 0, "pad": 1},
         )  # fmt: skip
     return height

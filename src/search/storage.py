@@ -162,6 +162,16 @@ def open_storage(address: str, *, heartbeat_seconds: int | None = None) -> Any:
         )
 
 
+def join_storage(address: str) -> Any:
+    """Opens a database whose tables another process has made and checked; it only reports."""
+    return quiet_optuna().storages.RDBStorage(
+        address,
+        engine_kwargs=_engine(address),
+        skip_compatibility_check=True,
+        skip_table_creation=True,
+    )
+
+
 def _engine(address: str) -> dict[str, Any]:
     if address.startswith("sqlite:"):
         return {"connect_args": {"timeout": 120}}  # seconds to wait for another process

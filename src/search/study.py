@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from src.search.space import Dimension, baseline
-from src.search.storage import alone, open_storage, quiet_optuna, used_on_purpose
+from src.search.storage import alone, join_storage, open_storage, quiet_optuna, used_on_purpose
 
 # Names of Optuna's user attributes; its dashboard shows them.
 REASON = "reason"  # why a trial failed
@@ -275,6 +275,10 @@ class Search:
         """What tells this study from all others, 12 hex digits."""
         return str(self.study.user_attrs[IDENTITY])
 
+    def close(self) -> None:
+        """Closes the connections to the database."""
+        self._storage.engine.dispose()
+
     def alone(self) -> AbstractContextManager[None]:
         """Runs a block in one worker at a time, of all machines."""
         return alone(self.setting.address)
@@ -324,7 +328,7 @@ def load_study(address: str, name: str, *, pruner: str, epochs: int) -> Any:
     optuna = quiet_optuna()
     return optuna.load_study(
         study_name=name,
-        storage=open_storage(address),
+        storage=join_storage(address),
         # It suggests nothing; the sampler of the search would read all trials for nothing.
         sampler=optuna.samplers.RandomSampler(),
         pruner=_pruner(pruner, epochs),
