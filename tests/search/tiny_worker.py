@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -52,6 +53,8 @@ def work(
 
 
 if __name__ == "__main__":
+    # A shell that runs the tests in its background has its children ignore Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     study, trials, behaviour, folder = sys.argv[1:]
     Path(folder).mkdir(exist_ok=True)
     opened = Search(setting(os.environ[ENVIRONMENT], study, int(trials)))
