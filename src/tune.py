@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
-from rich.text import Text
 
 from src import search, terminal, tracking
 from src.config import Params, load_params
@@ -58,29 +56,29 @@ class View:
             f"{best}{why}{again}  ({standing.ended} of {standing.wanted} ended)"
         )
 
-    def _picture(self, standing: search.Standing) -> Group:
-        from src import tuning
-
-        space = self._search.setting.space
-        best = standing.best
-        first = next((one for one in standing.outcomes if tuning.is_complete_baseline(one)), None)
-        lines = [
-            Text(f"{self._search.setting.name}: {states(standing)}"),
-            Text("no trial is complete yet" if best is None else
-                 f"best so far: trial {best.number}, validation mean IoU {best.value:.4f}"
-                 + (f" (present parameters {first.value:.4f})" if first else "")),
-        ]  # fmt: skip
-        if best is not None:
-            lines.append(Text(f"  {described(search.parameters_of(space, best.point))}"))
+    def _picture(self, standing: search.Standing) -> Table:
+        best, setting = standing.best, self._search.setting
+        picture = Table.grid()
+        picture.add_row(f"{setting.name}: {states(standing)}")
+        if best is None:
+            picture.add_row("no trial is complete yet")
+        else:
+            first = [one for one in standing.outcomes if one.baseline and one.state == "complete"]
+            so_far = f" (present parameters {first[-1].value:.4f})" if first else ""
+            picture.add_row(
+                f"best so far: trial {best.number}, validation mean IoU {best.value:.4f}{so_far}"
+            )
+            picture.add_row(f"  {described(best.point)}")
         running = Table("trial", "epoch", "mean IoU", "parameters", box=None, pad_edge=False)
         for one in standing.outcomes:
             if one.state == "running":
                 value = "" if one.value is None else f"{one.value:.4f}"
-                epoch = f"{one.epoch}/{self._search.setting.epochs}"
-                values = described(search.parameters_of(space, one.point))
-                running.add_row(str(one.number), epoch, value, values)
-        bar = ProgressBar(total=standing.wanted, completed=standing.ended, width=40)
-        return Group(*lines, running, bar, Text(self._time(standing)))
+                epoch = f"{one.epoch}/{setting.epochs}"
+                running.add_row(str(one.number), epoch, value, described(one.point))
+        picture.add_row(running)
+        picture.add_row(ProgressBar(total=standing.wanted, completed=standing.ended, width=40))
+        picture.add_row(self._time(standing))
+        return picture
 
     def _time(self, standing: search.Standing) -> str:
         now = time.monotonic()
@@ -103,10 +101,13 @@ def states(standing: search.Standing) -> str:
     )
 
 
-def described(values: Mapping[str, Any]) -> str:
-    """Parameters in one line: `architecture unet, learning_rate 0.002`."""
-    parts = {path.removeprefix("train.").removeprefix("model."): v for path, v in values.items()}
-    return ", ".join(f"{path} {value}" for path, value in parts.items())
+def described(point: Mapping[str, Any]) -> str:
+    """A point of the search in one line: `architecture unet, learning_rate 0.002`."""
+    return ", ".join(
+        f"{name.removeprefix('train.').removeprefix('model.')} "
+        + (f"{value:.4g}" if isinstance(value, float) else str(value))
+        for name, value in point.items()
+    )
 
 
 def clock(seconds: float) -> str:
@@ -247,7 +248,13 @@ def main(
     setting = setting_of(root, params, study=study, storage=storage, resume=resume)
     tuning.check_prepared(root)
     store = tracking.open_store(root)
-    opened = search.Search(setting, on_killed=lambda outcome: tuning.close_run(store, outcome))
+
+    def on_killed(outcome: search.Outcome) -> None:
+        tuning.close_run(store, outcome)
+        again = "; it runs again" if outcome.state == "killed" else f": {outcome.reason}"
+        terminal.console.print(f"trial {outcome.number:3d}  its process is gone{again}")
+
+    opened = search.Search(setting, on_killed=on_killed)
     standing = opened.standing()
     terminal.console.print(
         f"{setting.name}: {states(standing)}, in {search.hide_password(setting.address)}"

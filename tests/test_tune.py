@@ -15,6 +15,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from src import search, tracking, tuning
+from src import tune as tune_command
 from src.config import Params, load_params
 from src.data.phantom import write_phantom
 from tests.tiny_models import save_threshold_model
@@ -264,6 +265,45 @@ def test_the_best_trial_becomes_champion_only_if_it_beats_todays_on_the_same_pat
     assert now is not None
     assert now.version == champion
     assert len(store.client.search_model_versions(f"name = '{name}'")) == 2
+
+
+# --- What is said ---------------------------------------------------------------------------------
+
+
+def outcome_of(number: int, state: str, value: float | None = None) -> search.Outcome:
+    return search.Outcome(number, state, value, 3, {}, "", "", number, False, None)
+
+
+def test_the_states_of_a_study_are_told_in_words() -> None:
+    states = ["complete", "pruned", "failed", "killed", "running", "waiting"]
+    outcomes = tuple(outcome_of(number, state) for number, state in enumerate(states))
+    standing = search.Standing(outcomes, wanted=10)
+    # What was killed runs again, so it has not ended.
+    assert tune_command.states(standing) == (
+        "3 of 10 trials ended (1 complete, 1 pruned, 1 failed, 1 killed, 1 running)"
+    )
+    assert standing.left == 7
+
+
+def test_the_first_of_the_best_is_the_best() -> None:
+    outcomes = [outcome_of(0, "complete", 0.4), outcome_of(1, "complete", 0.7)]
+    outcomes += [outcome_of(2, "complete", 0.7), outcome_of(3, "pruned", 0.9)]
+    best = search.Standing(tuple(outcomes), 4).best
+    assert best is not None
+    assert best.number == 1
+
+
+def test_a_point_is_told_in_one_line() -> None:
+    point = {"architecture": "unet", "train.learning_rate": 0.00123456, "train.model.depth": 3}
+    said = "architecture unet, learning_rate 0.001235, depth 3"
+    assert tune_command.described(point) == said
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(42, "0:42 min"), (605, "10 min"), (2 * 3600 + 300, "2:05 h")]
+)
+def test_a_duration_is_told_in_the_unit_that_suits_it(seconds: float, said: str) -> None:
+    assert tune_command.clock(seconds) == said
 
 
 # --- What is searched -----------------------------------------------------------------------------

@@ -209,7 +209,7 @@ def _heights(
         text = str(value).replace("_", "\n") if words else f"{value:.3g}"
         axes.annotate(
             text, (place, height(value)), xytext=(4, 0), textcoords="offset points",
-            fontsize=8, va="center", zorder=5,
-            bbox={"facecolor": "white", "alpha": 0.8, "lw": 0, "pad": 1},
+            fontsize=9, va="center", zorder=5,
+            bbox={"facecolor": "white", "alpha": 0.9, "lw": 0, "pad": 1},
         )  # fmt: skip
     return height
