@@ -126,12 +126,14 @@ def setting_of(
     """How the study of these parameters searches.
 
     Raises:
-        ValueError: tune.space does not suit the parameters, or the storage is none.
+        ValueError: tune.space does not suit the parameters, prepared/ is out of date, or the
+            storage is none.
     """
     from src import tuning
 
     space = tuning.space_of(params)
     search.baseline(space)
+    tuning.check_prepared(root)
     fold = params.split.fold[0]
     facts = tuning.facts_of(
         params, space, tracking.provenance(root, root / "prepared" / "split.csv", fold)
@@ -246,7 +248,6 @@ def main(
     tune = params.tune.model_copy(update={k: v for k, v in given.items() if v is not None})
     params = params.model_copy(update={"tune": tune})
     setting = setting_of(root, params, study=study, storage=storage, resume=resume)
-    tuning.check_prepared(root)
     store = tracking.open_store(root)
 
     def on_killed(outcome: search.Outcome) -> None:

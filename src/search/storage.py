@@ -129,7 +129,7 @@ def alone(address: str) -> Iterator[None]:
     except sqlalchemy.exc.OperationalError as error:
         raise OSError(
             f"{hide_password(address)} cannot be reached: {error.orig}".splitlines()[0]
-            + " Is the server up, and are address, user and password right?"
+            + ". Is the server up, and are address, user and password right?"
         ) from None
     with connection:
         connection.execute(sqlalchemy.text(take), {"key": _LOCK_NUMBER})
