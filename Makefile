@@ -1,6 +1,6 @@
 # `make` alone lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help setup gpu data repro test test-slow lint ui serve lock
+.PHONY: help setup gpu data repro test test-slow lint ui study serve lock
 
 PYTHON ?= python3
 VENV   := .venv
@@ -60,6 +60,9 @@ lint: $(VENV)/.dev  ## ruff and mypy
 
 ui: setup  ## the MLflow UI on http://127.0.0.1:5000 (PORT=… for another port)
 	@$(BIN)/python -m src.ui --port $(or $(PORT),5000)
+
+study: setup  ## Optuna's dashboard of the studies on http://127.0.0.1:8080 (PORT=… for another)
+	@$(BIN)/python -m src.dashboard --port $(or $(PORT),8080)
 
 serve: setup  ## the registered model on http://127.0.0.1:5002 (PORT=… for another port)
 	@$(BIN)/python -m src.serve --port $(or $(PORT),5002)

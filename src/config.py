@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -24,6 +24,13 @@ LOSS_PARAMETERS = {  # likewise: what src.models.losses takes beside class weigh
     "focal": ("gamma",),
     "tversky": ("batch", "alpha", "beta"),
     "focal_tversky": ("batch", "alpha", "beta", "gamma"),
+}
+
+ARCHITECTURE = "architecture"  # in tune.space: the network; architectures is a list
+NOT_SEARCHED = {  # parameters of `train` that a study must not change, and why
+    "architectures": f"name the networks under {ARCHITECTURE}",
+    "train.seed": "the luckiest seed is no better model",
+    "train.validation_cases": "it would change what the trials are measured on",
 }
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -296,6 +303,47 @@ class Compare(_Group):
     registered_model: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
 
 
+class Dimension(_Group):
+    """One dimension of a search: numbers between two ends, both included, or choices."""
+
+    low: int | float | None = None
+    high: int | float | None = None
+    scale: Literal["linear", "log"] | None = None
+    choices: Annotated[tuple[bool | int | float | str | None, ...], Strict(False)] | None = None
+    multiplies: Words | None = None
+
+    @model_validator(mode="after")
+    def _range_or_choices(self) -> Dimension:
+        given = [name for name in ("low", "high", "scale") if getattr(self, name) is not None]
+        if self.choices is not None:
+            if given or self.multiplies:
+                raise ValueError(f"choices stands alone, got {[*given, 'multiplies'][0]} as well")
+            if len(self.choices) < 2 or len(set(self.choices)) != len(self.choices):
+                raise ValueError(f"choices must be two or more, got {list(self.choices)}")
+            return self
+        if self.low is None or self.high is None or self.scale is None:
+            raise ValueError(f"needs low, high and scale, or choices; got {given or 'neither'}")
+        if self.low >= self.high:
+            raise ValueError(f"low ({self.low}) must be below high ({self.high})")
+        if self.scale == "log" and self.low <= 0:
+            raise ValueError(f"low must be above 0 where scale is log, got {self.low}")
+        return self
+
+
+class Tune(_Group):
+    """A search for better parameters: `python -m src.tune`. No stage reads it."""
+
+    trials: Annotated[int, Field(ge=1, le=100_000)]
+    minutes: Positive | None
+    workers: Annotated[int, Field(ge=1, le=256)]
+    storage: str | None
+    seed: Annotated[int, Field(ge=0, lt=2**31)]
+    pruner: Literal["hyperband", "median", "none"]
+    retries: Annotated[int, Field(ge=0, le=100)]
+    heartbeat_seconds: Annotated[int, Field(ge=1, le=3600)]
+    space: dict[str, Dimension]
+
+
 class Params(_Group):
     """All of params.yaml."""
 
@@ -308,6 +356,36 @@ class Params(_Group):
     inference: Inference
     evaluate: Evaluate
     compare: Compare
+    tune: Tune
+
+    @model_validator(mode="after")
+    def _space_names_parameters(self) -> Params:
+        known = [f"train.{name}" for name in leaves(self.train.model_dump())]
+        wrong = []
+        for key, dimension in self.tune.space.items():
+            for name in [key] if dimension.multiplies is None else dimension.multiplies:
+                if name == ARCHITECTURE and dimension.choices:
+                    unknown = [c for c in dimension.choices if c not in ARCHITECTURES]
+                    reason = f"must be among {list(ARCHITECTURES)}, got {unknown}" * bool(unknown)
+                elif name in NOT_SEARCHED:
+                    reason = f"{name} cannot be searched: {NOT_SEARCHED[name]}"
+                elif name.split(".")[0] in set(Params.model_fields) - {"train"}:
+                    reason = (
+                        f"{name} cannot be searched: the trials of a study share the prepared "
+                        "arrays and are measured alike. Only parameters of train can be"
+                    )
+                elif name not in known:
+                    near = difflib.get_close_matches(name, [*known, ARCHITECTURE], n=3, cutoff=0.5)
+                    reason = f"{name} is no parameter" + (
+                        f"; did you mean {' or '.join(near)}?" if near else " of train"
+                    )
+                else:
+                    reason = ""
+                if reason:
+                    wrong.append(f"tune.space.{key}: {reason}")
+        if wrong:
+            raise ValueError("\n  ".join(wrong))
+        return self
 
     @model_validator(mode="after")
     def _groups_fit_together(self) -> Params:
@@ -369,6 +447,15 @@ class Params(_Group):
                 f"({self.prepare.pad_to_multiple}), got {list(self.prepare.image_size)}"
             )
         return self
+
+
+def leaves(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested parameters as `{"model.depth": 4}`; an empty group has no leaf."""
+    flat: dict[str, Any] = {}
+    for key, value in content.items():
+        inner = isinstance(value, Mapping)
+        flat |= leaves(value, f"{prefix}{key}.") if inner else {f"{prefix}{key}": value}
+    return flat
 
 
 def load_params(path: Path) -> Params:
@@ -501,7 +588,7 @@ def _siblings(where: list[Any]) -> list[str]:
 
 
 def public_parameters(params: Params, architecture: str, fold: int | None = None) -> dict[str, Any]:
-    """The parameters as MLflow may hold them: without patients' names, one architecture.
+    """The parameters as MLflow may hold them: no patients' names, one architecture, no `tune`.
 
     Args:
         params: All parameters.
@@ -512,5 +599,6 @@ def public_parameters(params: Params, architecture: str, fold: int | None = None
     content["split"]["test_patients"] = len(content["split"]["test_patients"])
     if fold is not None:
         content["split"]["fold"] = fold
+    content.pop("tune")  # it decides nothing about a model
     content.pop("architectures")
     return {"architecture": architecture, **content}

@@ -78,6 +78,56 @@ def test_a_label_for_an_unknown_class_is_refused(tmp_path: Path) -> None:
     assert "names the class 'tumour', which is not in classes" in message
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("low: 3e-2, high: 1e-2", "low (0.03) must be below high (0.01)"),
+        ("low: 0, high: 1e-2", "low must be above 0 where scale is log, got 0"),
+        ("low: 3e-4", "needs low, high and scale, or choices; got ['low', 'scale']"),
+        ("choices: [0.1, 0.2]", "choices stands alone, got scale as well"),
+    ],
+)
+def test_a_range_that_cannot_be_searched_is_named(
+    tmp_path: Path, change: str, message: str
+) -> None:
+    found = wrong(tmp_path, "low: 3e-4, high: 1e-2", change)
+    assert f"tune.space.train.learning_rate: {message}" in found
+    assert "line " in found
+
+
+def test_a_misspelt_parameter_of_the_space_lists_the_near_ones(tmp_path: Path) -> None:
+    message = wrong(tmp_path, "    train.model.dropout: {", "    train.model.dropuot: {")
+    assert "tune.space.train.model.dropuot: train.model.dropuot is no parameter" in message
+    assert "did you mean train.model.dropout" in message
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("prepare.image_size", "the trials of a study share the prepared arrays"),
+        ("evaluate.seed", "are measured alike"),
+        ("train.seed", "the luckiest seed is no better model"),
+        ("train.validation_cases", "it would change what the trials are measured on"),
+        ("architectures", "name the networks under architecture"),
+    ],
+)
+def test_what_a_study_must_not_change_is_refused(tmp_path: Path, name: str, message: str) -> None:
+    found = wrong(tmp_path, "    train.model.dropout: {", f"    {name}: {{")
+    assert f"tune.space.{name}: {name} cannot be searched: " in found
+    assert message in found
+
+
+def test_an_unknown_architecture_of_the_space_is_refused(tmp_path: Path) -> None:
+    message = wrong(tmp_path, "architecture: {choices: [unet,", "architecture: {choices: [vnet,")
+    assert "tune.space.architecture: must be among ['unet', 'unetpp', 'attention_unet']" in message
+    assert "got ['vnet']" in message
+
+
+def test_the_parameters_of_a_search_are_not_those_of_a_model() -> None:
+    params = load_params(ROOT / "params.yaml")
+    assert "tune" not in public_parameters(params, "unet")
+
+
 def test_a_size_that_the_depth_cannot_take_is_refused(tmp_path: Path) -> None:
     message = wrong(tmp_path, "image_size: [128, 128]", "image_size: [120, 128]")
     assert (

@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parent.parent
 STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
-PACKAGES = ("data", "models", "evaluation", "tracking", "figures")
+PACKAGES = ("data", "models", "evaluation", "tracking", "figures", "search")
 QUIET = ROOT / "src" / "__init__.py"  # how much TensorFlow says: no result depends on it
 
 
@@ -95,8 +95,8 @@ def test_a_middle_package_imports_no_sibling_and_nothing_above_it(package: str) 
     assert wrong == set()
 
 
-def test_only_tracking_and_the_packaged_model_import_mlflow_and_only_figures_matplotlib() -> None:
-    importers: dict[str, set[str]] = {"mlflow": set(), "matplotlib": set()}
+def test_each_large_library_is_imported_in_one_place() -> None:
+    importers: dict[str, set[str]] = {"mlflow": set(), "matplotlib": set(), "optuna": set()}
     for file in (ROOT / "src").rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
@@ -107,6 +107,7 @@ def test_only_tracking_and_the_packaged_model_import_mlflow_and_only_figures_mat
                     importers[name.split(".")[0]].add(part)
     assert importers["mlflow"] == {"tracking", "packaged_model.py"}
     assert importers["matplotlib"] == {"figures"}
+    assert importers["optuna"] == {"search"}
 
 
 @pytest.mark.parametrize(
@@ -122,9 +123,11 @@ def test_only_tracking_and_the_packaged_model_import_mlflow_and_only_figures_mat
         "src.ingest",
         "src.score",
         "src.ui",
+        "src.tune",
+        "src.dashboard",
     ],
 )
-def test_help_starts_no_tensorflow_and_no_mlflow_and_has_an_example(module: str) -> None:
+def test_help_starts_no_large_library_and_has_an_example(module: str) -> None:
     code = (
         "import runpy, sys\n"
         f"sys.argv = [{module!r}, '--help']\n"
@@ -132,7 +135,7 @@ def test_help_starts_no_tensorflow_and_no_mlflow_and_has_an_example(module: str)
         f"    runpy.run_module({module!r}, run_name='__main__')\n"
         "except SystemExit:\n"
         "    pass\n"
-        "print('LOADED', sorted({'tensorflow', 'keras', 'mlflow'} & set(sys.modules)))\n"
+        "print('LOADED', sorted({'tensorflow', 'keras', 'mlflow', 'optuna'} & set(sys.modules)))\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True

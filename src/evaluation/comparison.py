@@ -156,7 +156,7 @@ def _checked_table(scores: Mapping[str, Mapping[str, float]]) -> dict[str, NDArr
     if len(names) < 2:
         raise ValueError(
             f"expected at least two models to compare, got {names}. Name more of them in "
-            "train.architectures in params.yaml."
+            "architectures in params.yaml."
         )
     patients = list(scores[names[0]])
     table = {}

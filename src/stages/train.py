@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 import resource
 import sys
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
@@ -30,13 +31,44 @@ from src.stages.folds import label, recipe, run_name
 from src.stages.training_pictures import OverlayLogger, augmentation_sheet, fixed_cases
 from src.tiling import Tiling
 
+if TYPE_CHECKING:
+    from src.training import Progress
+
 TEMPERATURE_PIXELS = 200_000  # drawn from all of the validation side
 # The code that decides the weights: a checkpoint of other code is not taken up.
 TRAINING_CODE = ("stages/train.py", "training.py", "data", "models")
 
 
+@dataclass(frozen=True)
+class Trial:
+    """What a study adds to a training: places of its own, and a say after every epoch.
+
+    Attributes:
+        outputs: Takes models/ and reports/. No picture is drawn on the way.
+        name: Stands before the name of the run, such as "trial 7".
+        parent_run_id: The run of the study.
+        tags: Added to those of the run.
+        on_start: Called with the id of the run and where it stands.
+        on_epoch: Called after every epoch; may raise `tracking.PrunedError` to end the training.
+    """
+
+    outputs: Path
+    name: str
+    parent_run_id: str
+    tags: Mapping[str, str]
+    on_start: Callable[[str, Progress], None]
+    on_epoch: Callable[[Progress], None]
+
+
 def train(
-    root: Path, params: Params, architecture: str, fold: int, arrays: Arrays, *, checkpoints: Path
+    root: Path,
+    params: Params,
+    architecture: str,
+    fold: int,
+    arrays: Arrays,
+    *,
+    checkpoints: Path,
+    trial: Trial | None = None,
 ) -> dict[str, Any]:
     """Trains one network on one fold, logs it to MLflow and writes its model folder and curves.
 
@@ -50,6 +82,7 @@ def train(
         fold: Number of the fold.
         arrays: Its prepared slices.
         checkpoints: Folder for the state of an unfinished run.
+        trial: Of a study; None for the pipeline.
 
     Returns:
         The summary that stands in models/ARCHITECTURE/foldN/run.json.
@@ -121,9 +154,11 @@ def train(
     trainable = sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
     description = _description(label(params, architecture, fold), arrays, trainable, policy)
     store = tracking.open_store(root)
+    outputs = trial.outputs if trial else root
+    name = run_name(params, architecture, fold)
     with tracking.start_run(
         store,
-        run_name(params, architecture, fold),
+        f"{trial.name}: {name}" if trial else name,
         parameters=public,
         tags={
             **provenance,
@@ -132,21 +167,27 @@ def train(
             "fold": str(fold),
             "precision": policy,
             "parameters": str(trainable),
+            **(trial.tags if trial else {}),
         },
         description=description,
         run_id=progress.note.get("run_id"),
+        parent_run_id=trial.parent_run_id if trial else None,
     ) as run:
         progress.note["run_id"] = run.run_id
         _log_datasets(run, arrays, provenance["data_hash"])
-        show = OverlayLogger(
-            tracking.picture_run(run),
-            inference_model(model),
-            arrays,
-            fixed_cases(arrays),
-            context=settings.context,
-            every=settings.overlay_every,
-        )
-        if not progress.epoch:
+        show = None
+        if trial:
+            trial.on_start(run.run_id, progress)
+        else:
+            show = OverlayLogger(
+                tracking.picture_run(run),
+                inference_model(model),
+                arrays,
+                fixed_cases(arrays),
+                context=settings.context,
+                every=settings.overlay_every,
+            )
+        if show and not progress.epoch:
             show(0)
             tracking.log_figure(run, augmentation_sheet(params, arrays), "figures/augmentation.png")
         with _Bar(settings.epochs, steps, progress.epoch) as bar:
@@ -154,8 +195,11 @@ def train(
             def on_epoch(now: Progress) -> None:
                 row = {key: value for key, value in now.history[-1].items() if key != "epoch"}
                 tracking.log_metrics(run, row, step=now.epoch)
-                show(now.epoch, last=now.epoch == settings.epochs)
+                if show:
+                    show(now.epoch, last=now.epoch == settings.epochs)
                 bar.epoch(now, arrays.classes)
+                if trial:
+                    trial.on_epoch(now)
 
             progress = fit(
                 model,
@@ -197,12 +241,12 @@ def train(
             "peak_memory_mb": _peak_memory_mb(),
             **{key: provenance[key] for key in tracking.PROVENANCE},
         }
-        folder = fold_folder(root / "models" / architecture, fold)
+        folder = fold_folder(outputs / "models" / architecture, fold)
         with whole_folder(folder) as aside:
             save_model(aside, model, card, arrays.settings)
             (aside / "run.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
         write_curves(
-            fold_folder(root / "reports" / "curves" / architecture, fold), progress.history
+            fold_folder(outputs / "reports" / "curves" / architecture, fold), progress.history
         )
         tracking.log_metrics(
             run,

@@ -126,6 +126,44 @@ def champion(store: Store, name: str) -> RegisteredVersion | None:
     return _registered(store.client.get_model_version(name, version))
 
 
+def register_model(
+    store: Store,
+    run_id: str,
+    model_uri: str,
+    *,
+    name: str,
+    description: str,
+    reason: str,
+    score: float | None = None,
+) -> RegisteredVersion:
+    """Register a run's model as a version without an alias.
+
+    A run that has a version already gets no second one.
+
+    Args:
+        store: From `open_store`.
+        run_id: The run that made the model.
+        model_uri: From `log_model`.
+        name: Of the registered model.
+        description: The model card, Markdown; cut at 5000 characters, the limit of the store.
+        reason: Why it was chosen, for example "validation/dice/mean 0.81".
+        score: The number it was chosen by, kept in the tag `validation_score`.
+
+    Raises:
+        ValueError: if the run lacks one of the provenance tags.
+    """
+    with store.lock, machine_errors(store.uri):
+        return _version_of(
+            store,
+            run_id,
+            model_uri,
+            name=name,
+            description=description,
+            reason=reason,
+            score=score,
+        )
+
+
 def register_champion(
     store: Store,
     run_id: str,
@@ -138,16 +176,15 @@ def register_champion(
 ) -> RegisteredVersion:
     """Register a run's model and give it the alias `champion`.
 
-    A run that has a version already gets no second one. The history can be read in the UI: tags
-    champion_from and champion_until of each version, and one line a change in the tag
-    champion_history of the registered model.
+    The history can be read in the UI: tags champion_from and champion_until of each version, and
+    one line a change in the tag champion_history of the registered model.
 
     Args:
         store: From `open_store`.
         run_id: The run that made the model.
         model_uri: From `log_model`.
         name: Of the registered model.
-        description: The model card, Markdown; cut at 5000 characters, the limit of the store.
+        description: The model card, see `register_model`.
         reason: Why it won, for example "validation/dice/mean 0.81".
         score: The number it won by, kept in the tag `validation_score`.
 
@@ -158,6 +195,42 @@ def register_champion(
         ValueError: if the run lacks one of the provenance tags.
     """
     client = store.client
+    with store.lock, machine_errors(store.uri):
+        before = champion(store, name)
+        if before and before.run_id == run_id:
+            return before
+        made = _version_of(
+            store,
+            run_id,
+            model_uri,
+            name=name,
+            description=description,
+            reason=reason,
+            score=score,
+        )
+        number = str(made.version)
+        now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        client.set_registered_model_alias(name, CHAMPION, number)
+        client.set_model_version_tag(name, number, "champion_from", now)
+        client.delete_model_version_tag(name, number, "champion_until")  # held it before
+        if before:
+            client.set_model_version_tag(name, str(before.version), "champion_until", now)
+        _add_to_history(client, name, f"{now}: version {number} ({reason})")
+        return _registered(client.get_model_version(name, number))
+
+
+def _version_of(
+    store: Store,
+    run_id: str,
+    model_uri: str,
+    *,
+    name: str,
+    description: str,
+    reason: str,
+    score: float | None,
+) -> RegisteredVersion:
+    """The version of a run, made where there is none yet. The caller holds the lock."""
+    client = store.client
     source = client.get_run(run_id)
     missing = [tag for tag in PROVENANCE if tag not in source.data.tags]
     if missing:
@@ -165,38 +238,25 @@ def register_champion(
             f"run {run_id} cannot be registered without the tags {', '.join(missing)}. "
             "Start it with start_run(..., tags=provenance(root, split))."
         )
-    with store.lock, machine_errors(store.uri):
-        if not client.search_registered_models(f"name = '{name}'"):
-            client.create_registered_model(name)
-        before = champion(store, name)
-        if before and before.run_id == run_id:
-            return before
-        known = client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
-        now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-        tags = {tag: source.data.tags[tag] for tag in PROVENANCE}
-        tags["parameters"] = json.dumps(source.data.params, sort_keys=True)
-        tags["reason"] = reason
-        if score is not None:
-            tags[SCORE_TAG] = str(score)
-        made = (
-            known[0]
-            if known
-            else client.create_model_version(
-                name,
-                model_uri,
-                run_id,
-                tags=tags,
-                description=shorten(description, _DESCRIPTION_LENGTH),
-                model_id=model_uri.removeprefix("models:/"),
-            )
-        )
-        client.set_registered_model_alias(name, CHAMPION, made.version)
-        client.set_model_version_tag(name, made.version, "champion_from", now)
-        client.delete_model_version_tag(name, made.version, "champion_until")  # held it before
-        if before:
-            client.set_model_version_tag(name, str(before.version), "champion_until", now)
-        _add_to_history(client, name, f"{now}: version {made.version} ({reason})")
-        return _registered(client.get_model_version(name, made.version))
+    if not client.search_registered_models(f"name = '{name}'"):
+        client.create_registered_model(name)
+    known = client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
+    if known:
+        return _registered(client.get_model_version(name, known[0].version))
+    tags = {tag: source.data.tags[tag] for tag in PROVENANCE}
+    tags["parameters"] = json.dumps(source.data.params, sort_keys=True)
+    tags["reason"] = reason
+    if score is not None:
+        tags[SCORE_TAG] = str(score)
+    made = client.create_model_version(
+        name,
+        model_uri,
+        run_id,
+        tags=tags,
+        description=shorten(description, _DESCRIPTION_LENGTH),
+        model_id=model_uri.removeprefix("models:/"),
+    )
+    return _registered(client.get_model_version(name, made.version))
 
 
 def _add_to_history(client: Any, name: str, line: str) -> None:
@@ -249,7 +309,11 @@ def champion_folder(store: Store, name: str) -> Path:
     Raises:
         LookupError: if there is no champion.
     """
-    uri = _require_champion(store, name).uri
+    return model_folder(_require_champion(store, name).uri)
+
+
+def model_folder(uri: str) -> Path:
+    """The folder that was given to `log_model`, of a model's address; downloaded if elsewhere."""
     local = Path(quiet_mlflow().artifacts.download_artifacts(artifact_uri=uri))
     from mlflow.models import Model
 

@@ -42,6 +42,10 @@ class Run:
     run_id: str
 
 
+class PrunedError(Exception):
+    """Ends a run early because others do better; that is no failure."""
+
+
 @contextmanager
 def start_run(
     store: Store,
@@ -55,8 +59,9 @@ def start_run(
 ) -> Iterator[Run]:
     """Open a run and close it at the end of the `with` block.
 
-    It ends as FINISHED, as FAILED on an exception, as KILLED on Ctrl-C. CPU, memory, disk,
-    network and GPU use are sampled every 10 s.
+    It ends as FINISHED, as FAILED on an exception, as KILLED on Ctrl-C; on `PrunedError` as
+    FINISHED, with the tag `state` "pruned". CPU, memory, disk, network and GPU use are sampled
+    every 10 s.
 
     Args:
         store: From `open_store`.
@@ -104,6 +109,10 @@ def start_run(
         except KeyboardInterrupt:
             status = "KILLED"
             raise
+        except PrunedError:
+            status = "FINISHED"
+            log_tags(run, {"state": "pruned"})
+            raise
         finally:
             mlflow.end_run(status)
             # A finished training that is opened again to add an evaluation keeps its duration.
@@ -111,10 +120,24 @@ def start_run(
                 store.client.set_terminated(run.run_id, status, before.info.end_time)
 
 
-def find_run(store: Store, tags: Mapping[str, str]) -> str | None:
-    """The id of the newest finished run with these tags; None where there is none."""
+def end_run(run: Run, status: str, tags: Mapping[str, str]) -> None:
+    """End the run of a process that is gone, or the parent run of others.
+
+    Args:
+        run: What this store does not know is left alone.
+        status: FINISHED, FAILED or KILLED.
+        tags: Set as well.
+    """
+    if _existing_run(run.store, run.run_id):
+        log_tags(run, tags)
+        run.store.client.set_terminated(run.run_id, status)
+
+
+def find_run(store: Store, tags: Mapping[str, str], *, finished: bool = True) -> str | None:
+    """The id of the newest run with these tags, finished or any; None where there is none."""
     query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
-    query += " and attributes.status = 'FINISHED'"
+    if finished:
+        query += " and attributes.status = 'FINISHED'"
     found = store.client.search_runs([store.experiment_id], query, max_results=1)
     return found[0].info.run_id if found else None
 

@@ -143,6 +143,19 @@ def test_the_same_run_registered_twice_makes_one_version(
     assert len(store.client.search_model_versions("name = 'twice'")) == 1
 
 
+def test_a_model_can_be_registered_without_becoming_champion(
+    store: tracking.Store, logged: tuple[str, str]
+) -> None:
+    details = {"name": "kept", "description": "", "reason": "best of a study", "score": 0.5}
+    made = tracking.register_model(store, *logged, **details)
+    assert (made.version, made.tags[tracking.SCORE_TAG]) == (1, "0.5")
+    assert tracking.champion(store, "kept") is None
+    assert tracking.register_model(store, *logged, **details).version == 1
+    # The same version takes the alias later.
+    assert tracking.register_champion(store, *logged, **details).version == 1
+    assert tracking.champion(store, "kept") is not None
+
+
 def test_the_alias_moves_and_its_history_can_be_read(
     store: tracking.Store, logged: tuple[str, str]
 ) -> None:

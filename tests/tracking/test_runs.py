@@ -225,3 +225,28 @@ def test_runs_are_listed_under_their_parent(store: tracking.Store) -> None:
         child = finished_run(store, parent_run_id=parent.run_id)
     assert store.client.get_run(child).data.tags["mlflow.parentRunId"] == parent.run_id
     assert store.client.get_run(parent.run_id).info.status == "FINISHED"
+
+
+def test_a_pruned_run_is_tagged_so_and_has_not_failed(store: tracking.Store) -> None:
+    with (
+        pytest.raises(tracking.PrunedError),
+        tracking.start_run(store, "trial 7", parameters={}, tags=TAGS) as run,
+    ):
+        raise tracking.PrunedError
+    found = store.client.get_run(run.run_id)
+    assert found.info.status == "FINISHED"
+    assert found.data.tags["state"] == "pruned"
+
+
+def test_the_run_of_a_process_that_is_gone_can_be_ended(store: tracking.Store) -> None:
+    made = store.client.create_run(store.experiment_id)
+    tracking.end_run(tracking.Run(store, made.info.run_id), "KILLED", {"state": "killed"})
+    found = store.client.get_run(made.info.run_id)
+    assert (found.info.status, found.data.tags["state"]) == ("KILLED", "killed")
+    tracking.end_run(tracking.Run(store, "0" * 32), "KILLED", {})  # of another store: left alone
+
+
+def test_a_run_that_is_not_finished_can_be_found(store: tracking.Store) -> None:
+    with tracking.start_run(store, "s", parameters={}, tags=TAGS | {"study_id": "x"}) as run:
+        assert tracking.find_run(store, {"study_id": "x"}) is None
+        assert tracking.find_run(store, {"study_id": "x"}, finished=False) == run.run_id

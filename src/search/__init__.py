@@ -1,0 +1,45 @@
+"""The one door to Optuna: what is searched, the study, the processes that run its trials.
+
+Importing this package imports no Optuna, which takes a second.
+"""
+
+from src.search.space import (
+    Dimension,
+    baseline,
+    dimensions,
+    ends,
+    parameters_of,
+    with_parameters,
+)
+from src.search.storage import (
+    ENVIRONMENT,
+    default_address,
+    hide_password,
+    serve_dashboard,
+    storage_address,
+)
+from src.search.study import Outcome, Search, Setting, Standing
+from src.search.trial import RunningTrial, run_trial
+from src.search.worker import Start, Worker
+
+__all__ = [
+    "ENVIRONMENT",
+    "Dimension",
+    "Outcome",
+    "RunningTrial",
+    "Search",
+    "Setting",
+    "Standing",
+    "Start",
+    "Worker",
+    "baseline",
+    "default_address",
+    "dimensions",
+    "ends",
+    "hide_password",
+    "parameters_of",
+    "run_trial",
+    "serve_dashboard",
+    "storage_address",
+    "with_parameters",
+]

@@ -1,0 +1,113 @@
+"""The process of one trial: it reports every epoch, and ends with its search."""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from src.search.storage import quiet_optuna
+from src.search.study import BASELINE, REASON, RUN, load_study
+
+TAKEN_OVER = 3  # exit code where another process has ended the trial
+
+
+@dataclass(frozen=True)
+class RunningTrial:
+    """A trial of which this process is in charge.
+
+    Attributes:
+        number: Optuna's.
+    """
+
+    number: int
+    _trial: Any
+    _reported: set[int]
+
+    def started(self, run_id: str) -> None:
+        """Notes the MLflow run."""
+        self._trial.set_user_attr(RUN, run_id)
+
+    def report(self, epoch: int, value: float) -> None:
+        """Notes the value of an epoch; one that was reported, or is not a number, is left alone."""
+        if epoch not in self._reported and not math.isnan(value):
+            self._trial.report(value, epoch)
+            self._reported.add(epoch)
+
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether to stop, as others do better; never the trial of the present parameters."""
+        return not self._trial.user_attrs.get(BASELINE) and bool(self._trial.should_prune())
+
+
+def run_trial(
+    objective: Callable[[RunningTrial], float],
+    *,
+    address: str,
+    study: str,
+    number: int,
+    pruner: str,
+    epochs: int,
+    pruned: type[Exception],
+) -> int:
+    """Runs a trial that a search has claimed, and tells the study its end.
+
+    The process ends when its standard input does: the search holds the other end.
+
+    Args:
+        objective: -> the value; it raises `pruned` where `is_hopeless` says so.
+        address: Of the database.
+        study: Its name.
+        number: Of the trial.
+        pruner: See `Setting`.
+        epochs: See `Setting`.
+        pruned: The exception for it.
+
+    Returns:
+        The exit code.
+    """
+    optuna = quiet_optuna()
+    threading.Thread(target=_end_with_search, daemon=True).start()
+    opened = load_study(address, study, pruner=pruner, epochs=epochs)
+    states = optuna.trial.TrialState
+    trial = optuna.Trial(opened, opened.get_trials(deepcopy=False)[number]._trial_id)
+    running = RunningTrial(number, trial, set())
+
+    def fail(reason: str) -> int:
+        trial.set_user_attr(REASON, reason)
+        opened.tell(number, state=states.FAIL)
+        return 1
+
+    try:
+        value = objective(running)
+        if math.isnan(value):
+            return fail("its validation value is no number: there is no foreground to score")
+        opened.tell(number, value)
+    except pruned:
+        opened.tell(number, state=states.PRUNED)
+    except optuna.exceptions.UpdateFinishedTrialError:
+        return TAKEN_OVER
+    except (ValueError, OSError) as error:
+        return fail(str(error))
+    except Exception as error:
+        if not _is_out_of_memory(error):
+            fail(f"{type(error).__name__}: {error}"[:500])
+            raise
+        return fail("out of memory")
+    return 0
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # TensorFlow's error is told by its name: this package imports no TensorFlow.
+    return isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError"
+
+
+def _end_with_search() -> None:
+    """Waits for the end of standard input, then ends the process at once."""
+    # Not sys.stdin: a thread that waits in it hinders the interpreter's own end.
+    while os.read(0, 1):
+        pass
+    os._exit(TAKEN_OVER)

@@ -1,0 +1,98 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from src.search import default_address, hide_password, storage_address
+from src.search.storage import open_storage
+
+OPEN = """
+import sys
+from src.search.storage import alone, open_storage, quiet_optuna
+with alone(sys.argv[1]):
+    open_storage(sys.argv[1])
+"""
+
+
+def test_the_default_is_a_file_of_its_own(tmp_path: Path) -> None:
+    address = storage_address(None, tmp_path, taken=[f"sqlite:///{tmp_path}/mlruns/mlflow.db"])
+    assert address == default_address(tmp_path.resolve())
+    assert address.endswith("/mlruns/optuna.db")
+
+
+def test_a_relative_file_is_taken_from_the_repository(tmp_path: Path) -> None:
+    address = storage_address("sqlite:///a/b.db", tmp_path, taken=[])
+    assert address == f"sqlite:///{tmp_path.resolve()}/a/b.db"
+
+
+def test_any_postgresql_address_gets_the_driver_that_is_installed(tmp_path: Path) -> None:
+    for given in ("postgresql://me@host/db", "postgres://me@host/db"):
+        assert storage_address(given, tmp_path, taken=[]) == "postgresql+psycopg://me@host/db"
+
+
+@pytest.mark.parametrize("given", ["sqlite:///mlruns/mlflow.db", "sqlite:///x/../mlruns/mlflow.db"])
+def test_the_database_of_mlflow_is_refused(tmp_path: Path, given: str) -> None:
+    with pytest.raises(ValueError, match="is MLflow's own database"):
+        storage_address(given, tmp_path, taken=[f"sqlite:///{tmp_path.resolve()}/mlruns/mlflow.db"])
+
+
+def test_the_server_database_of_mlflow_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="is MLflow's own database") as error:
+        storage_address("postgresql://a:secret@h/db", tmp_path, taken=["postgresql://b:c@h/db"])
+    assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("here", "must be an address such as postgresql://user@host/studies, got 'here'"),
+        ("redis://host", "must be sqlite, postgresql or mysql, got redis://host"),
+        ("sqlite://", "must be a file"),
+    ],
+)
+def test_what_cannot_hold_a_shared_study_is_refused(
+    tmp_path: Path, given: str, message: str
+) -> None:
+    with pytest.raises(ValueError, match="the storage must be") as error:
+        storage_address(given, tmp_path, taken=[])
+    assert message in str(error.value)
+
+
+def test_a_password_is_not_shown() -> None:
+    assert hide_password("postgresql+psycopg://me:secret@host/db") == (
+        "postgresql+psycopg://me:***@host/db"
+    )
+
+
+def test_a_server_that_is_not_there_is_told_of_without_the_password(tmp_path: Path) -> None:
+    from src.search.storage import alone
+
+    address = storage_address("postgresql://me:secret@127.0.0.1:1/db", tmp_path, taken=[])
+    with pytest.raises(OSError, match="cannot be reached") as error, alone(address):
+        pass
+    assert "secret" not in str(error.value)
+
+
+def opened_at_once(address: str, number: int) -> list[subprocess.CompletedProcess[str]]:
+    command = [sys.executable, "-c", OPEN, address]
+    started = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for _ in range(number)
+    ]
+    return [
+        subprocess.CompletedProcess(command, one.wait(), one.communicate()[0]) for one in started
+    ]
+
+
+def test_a_fresh_file_is_opened_by_several_processes_at_once(address: str) -> None:
+    assert [one.returncode for one in opened_at_once(address, 3)] == [0] * 3
+    open_storage(address)
+    assert not list(Path(address.removeprefix("sqlite:///")).parent.glob("*.unfinished"))
+
+
+def test_a_fresh_server_is_opened_by_several_processes_at_once(
+    postgresql: str, tmp_path: Path
+) -> None:
+    done = opened_at_once(storage_address(postgresql, tmp_path, taken=[]), 3)
+    assert [one.returncode for one in done] == [0] * 3, done

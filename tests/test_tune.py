@@ -1,0 +1,377 @@
+"""A study of tiny networks by the command itself, and what becomes of the champion."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from ruamel.yaml import YAML
+
+from src import search, tracking, tuning
+from src import tune as tune_command
+from src.config import Params, load_params
+from src.data.phantom import write_phantom
+from tests.tiny_models import save_threshold_model
+
+ROOT = Path(__file__).parent.parent
+MODEL = "ct-segmentation"
+TAGS = {"data_hash": "d" * 32, "split_hash": "5" * 32, "git_commit": "c" * 40, "git_dirty": "false"}
+SPACE = """
+  space:
+    train.learning_rate: {low: 1e-3, high: 3e-2, scale: log}
+    train.model.depth: {low: 2, high: 3, scale: linear}
+    architecture: {choices: [unet, attention_unet]}
+    strength: {low: 0.0, high: 2.0, scale: linear, multiplies: [train.augmentation.noise]}
+"""
+STAGES = "from src.stages import audit, prepare, split; audit.main(); split.main(); prepare.main(0)"
+
+
+def with_space(space: str, **train: Any) -> str:
+    """params.yaml of the repository, its comments too, with a small training and another space."""
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    for old, new in {
+        "image_size: [128, 128]": "image_size: [32, 32]",
+        "epochs: 24": "epochs: 2",
+        "warmup_epochs: 2": "warmup_epochs: 0",
+        "architectures: [unet, unetpp, attention_unet]": "architectures: [unet]",
+        "    depth: 4 ": "    depth: 2 ",
+        "    filters: 16 ": "    filters: 4 ",
+        "precision: auto": "precision: float32",
+        **train,
+    }.items():
+        assert old in text, old
+        text = text.replace(old, new)
+    return text[: text.index("  # Any number or word of `train`")] + space.strip("\n") + "\n"
+
+
+def parameters(folder: Path, space: str, **train: Any) -> Params:
+    path = folder / "params.yaml"
+    path.write_text(with_space(space, **train), encoding="utf-8")
+    return load_params(path)
+
+
+def tune(root: Path, *arguments: str) -> str:
+    """Runs the command; returns what it printed."""
+    unwanted = ("MLFLOW_TRACKING_URI", search.ENVIRONMENT)
+    environment = {name: value for name, value in os.environ.items() if name not in unwanted}
+    done = subprocess.run(
+        [sys.executable, "-m", "src.tune", *arguments], cwd=root, text=True, check=False,
+        env=environment | {"PYTHONPATH": str(root)},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A folder in which a study of three trials ran, and what it said."""
+    root = tmp_path_factory.mktemp("repository")
+    (root / "src").symlink_to(ROOT / "src")
+    write_phantom(root / "data", patients=6, seed=7)
+    parameters(root, SPACE)
+    command = [sys.executable, "-c", STAGES]
+    environment = os.environ | {"PYTHONPATH": str(root)}
+    subprocess.run(command, cwd=root, env=environment, check=True, stdout=subprocess.DEVNULL)
+    return root, tune(root, "--study", "first", "--trials", "3", "--workers", "2", "--apply")
+
+
+@pytest.fixture(scope="module")
+def store(finished: tuple[Path, str]) -> tracking.Store:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        return tracking.open_store(finished[0])
+
+
+@pytest.fixture(scope="module")
+def outcomes(finished: tuple[Path, str]) -> tuple[search.Outcome, ...]:
+    root = finished[0]
+    optuna = search.storage.quiet_optuna()
+    study = optuna.load_study(study_name="first", storage=search.default_address(root))
+    return tuple(search.study._outcome_of(trial, False) for trial in study.get_trials())
+
+
+def runs(store: tracking.Store, stage: str) -> list[Any]:
+    return list(store.client.search_runs([store.experiment_id], f"tags.stage = '{stage}'"))
+
+
+def best_of(outcomes: tuple[search.Outcome, ...]) -> search.Outcome:
+    best = search.Standing(outcomes, 3).best
+    assert best is not None
+    return best
+
+
+def test_the_wanted_trials_ran_and_the_first_had_the_present_parameters(
+    finished: tuple[Path, str], outcomes: tuple[search.Outcome, ...]
+) -> None:
+    assert len(outcomes) == 3
+    assert {one.state for one in outcomes} <= {"complete", "pruned"}
+    assert outcomes[0].state == "complete"
+    assert outcomes[0].point == {
+        "train.learning_rate": 0.002, "train.model.depth": 2, "architecture": "unet", "strength": 1,
+    }  # fmt: skip
+    assert (best_of(outcomes).value or 0) >= (outcomes[0].value or 1)
+    assert "3 of 3 trials ended" in finished[1]
+
+
+def test_there_is_a_run_for_the_study_and_one_below_it_for_each_trial(
+    store: tracking.Store, outcomes: tuple[search.Outcome, ...]
+) -> None:
+    (parent,) = runs(store, "study")
+    assert parent.info.run_name == "first"
+    assert parent.info.status == "FINISHED"
+    trials = {int(run.data.tags["optuna_trial"]): run for run in runs(store, "trial")}
+    assert sorted(trials) == [0, 1, 2]
+    for outcome in outcomes:
+        run = trials[outcome.number]
+        assert run.info.run_id == outcome.run_id  # each names the other
+        assert run.info.status == "FINISHED"
+        assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
+        assert run.data.tags["study"] == "first"
+        assert run.data.tags["state"] == outcome.state
+        assert run.data.params["train.model.depth"] == str(outcome.point["train.model.depth"])
+        assert run.data.params["architecture"] == outcome.point["architecture"]
+        noise = 0.05 * outcome.point["strength"]
+        assert float(run.data.params["train.augmentation.noise"]) == pytest.approx(noise, rel=1e-3)
+        curve = store.client.get_metric_history(run.info.run_id, "validation/mean_iou")
+        assert [point.step for point in curve] == list(range(1, outcome.epoch + 1))
+
+
+def test_the_value_of_a_trial_is_that_of_the_epoch_whose_weights_were_kept(
+    store: tracking.Store, outcomes: tuple[search.Outcome, ...]
+) -> None:
+    run = store.client.get_run(outcomes[0].run_id)
+    curve = store.client.get_metric_history(run.info.run_id, "validation/mean_iou")
+    by_epoch = {point.step: point.value for point in curve}
+    best = int(run.data.metrics["train_summary/best_epoch"])
+    assert outcomes[0].value == pytest.approx(by_epoch[best])
+    assert run.data.metrics["trial/validation_mean_iou"] == pytest.approx(by_epoch[best])
+
+
+def test_the_run_of_the_study_holds_its_table_and_pictures(
+    store: tracking.Store, outcomes: tuple[search.Outcome, ...]
+) -> None:
+    (parent,) = runs(store, "study")
+    listed = store.client.list_artifacts(parent.info.run_id, "figures")
+    assert {Path(item.path).stem for item in listed} == {
+        "history", "importances", "parallel_coordinates", "slices",
+    }  # fmt: skip
+    path = store.client.download_artifacts(parent.info.run_id, "tables/trials.json")
+    content = json.loads(Path(path).read_text(encoding="utf-8"))
+    table = pd.DataFrame(content["data"], columns=content["columns"])
+    assert table["run_id"].tolist() == [one.run_id for one in outcomes]
+    best = best_of(outcomes)
+    assert parent.data.tags["best_run"] == best.run_id
+    assert f"the best is trial {best.number}" in parent.data.tags["mlflow.note.content"]
+    assert parent.data.params["tune.space.train.model.depth.high"] == "3"
+
+
+def test_the_best_parameters_are_printed_written_and_applied_with_comments_kept(
+    finished: tuple[Path, str], outcomes: tuple[search.Outcome, ...]
+) -> None:
+    root, said = finished
+    text = (root / "params.yaml").read_text(encoding="utf-8")
+    assert text == (root / "reports" / "best_params.yaml").read_text(encoding="utf-8")
+    best = best_of(outcomes)
+    params = load_params(root / "params.yaml")
+    assert params.train.model.depth == best.point["train.model.depth"]
+    assert params.architectures == (best.point["architecture"],)
+    rate = best.point["train.learning_rate"]
+    assert params.train.learning_rate == pytest.approx(rate, rel=1e-3)
+    before = with_space(SPACE).splitlines()
+    changed = [(old, new) for old, new in zip(before, text.splitlines(), strict=True) if old != new]
+    assert len(changed) == said.count(" -> ")
+    for old, new in changed:
+        assert old.partition("#")[2] == new.partition("#")[2]
+
+
+def test_the_model_of_the_best_trial_is_the_champion_where_there_was_none(
+    finished: tuple[Path, str], store: tracking.Store, outcomes: tuple[search.Outcome, ...]
+) -> None:
+    champion = tracking.champion(store, MODEL)
+    assert champion is not None
+    assert champion.run_id == best_of(outcomes).run_id
+    assert "ct-segmentation version 1 is champion" in finished[1]
+
+
+def test_a_study_touches_no_output_of_the_pipeline_and_leaves_no_checkpoint(
+    finished: tuple[Path, str],
+) -> None:
+    root = finished[0]
+    assert not (root / "models").exists()
+    assert not (root / "reports" / "curves").exists()
+    assert list((root / "checkpoints" / "studies" / "first").iterdir()) == []
+
+
+# --- The champion ---------------------------------------------------------------------------------
+
+
+OTHER_DATA, OTHER_SPLIT = TAGS | {"data_hash": "e" * 32}, TAGS | {"split_hash": "6" * 32}
+
+
+@pytest.fixture(scope="module")
+def candidates(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[tracking.Store, str]]:
+    """A store, and the run of a trial in it, with a model and a validation score of 0.6."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        root = tmp_path_factory.mktemp("champions")
+        store = tracking.open_store(root)
+        with tracking.start_run(store, "trial 3", parameters={}, tags=TAGS) as trial:
+            tracking.log_model(trial, save_threshold_model(root / "model"), code=ROOT / "src")
+            tracking.log_metrics(trial, {tuning.SCORE: 0.6})
+        yield store, trial.run_id
+
+
+@pytest.mark.parametrize(
+    ("held", "tags", "champion", "words"),
+    [
+        (0.5, TAGS, 2, "version 2 is champion"),
+        (0.9, TAGS, 1, "version 1 stays champion, with 0.9000 on the same validation patients"),
+        (0.6, TAGS, 1, "version 1 stays champion, with 0.6000"),  # no better is not better
+        (0.5, OTHER_DATA, 1, "so the two cannot be compared"),
+        (0.5, OTHER_SPLIT, 1, "so the two cannot be compared"),
+    ],
+)
+def test_the_best_trial_becomes_champion_only_if_it_beats_todays_on_the_same_patients(
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    candidates: tuple[tracking.Store, str],
+    held: float,
+    tags: dict[str, str],
+    champion: int,
+    words: str,
+) -> None:
+    store, trial = candidates
+    name = f"model-{abs(hash(request.node.name))}"  # a registry for each case
+    here = {"registered_model: ct-segmentation": f"registered_model: {name}"}
+    params = parameters(tmp_path, SPACE, **here)
+    with tracking.start_run(store, "today's", parameters={}, tags=tags) as today:
+        pass
+    tracking.register_champion(
+        store, today.run_id, tracking.model_of(store, trial),
+        name=name, description="", reason="", score=held,
+    )  # fmt: skip
+    point = {"train.learning_rate": 0.01, "architecture": "unet"}
+    best = search.Outcome(3, "complete", 0.5, 2, point, "", trial, 3, False, 1.0)
+    assert words in tuning.register_best(tmp_path, params, store, best)
+    now = tracking.champion(store, name)
+    assert now is not None
+    assert now.version == champion
+    assert len(store.client.search_model_versions(f"name = '{name}'")) == 2
+
+
+# --- What is said ---------------------------------------------------------------------------------
+
+
+def outcome_of(number: int, state: str, value: float | None = None) -> search.Outcome:
+    return search.Outcome(number, state, value, 3, {}, "", "", number, False, None)
+
+
+def test_the_states_of_a_study_are_told_in_words() -> None:
+    states = ["complete", "pruned", "failed", "killed", "running", "waiting"]
+    outcomes = tuple(outcome_of(number, state) for number, state in enumerate(states))
+    standing = search.Standing(outcomes, wanted=10)
+    # What was killed runs again, so it has not ended.
+    assert tune_command.states(standing) == (
+        "3 of 10 trials ended (1 complete, 1 pruned, 1 failed, 1 killed, 1 running)"
+    )
+    assert standing.left == 7
+
+
+def test_the_first_of_the_best_is_the_best() -> None:
+    outcomes = [outcome_of(0, "complete", 0.4), outcome_of(1, "complete", 0.7)]
+    outcomes += [outcome_of(2, "complete", 0.7), outcome_of(3, "pruned", 0.9)]
+    best = search.Standing(tuple(outcomes), 4).best
+    assert best is not None
+    assert best.number == 1
+
+
+def test_a_point_is_told_in_one_line() -> None:
+    point = {"architecture": "unet", "train.learning_rate": 0.00123456, "train.model.depth": 3}
+    said = "architecture unet, learning_rate 0.001235, depth 3"
+    assert tune_command.described(point) == said
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(42, "0:42 min"), (605, "10 min"), (2 * 3600 + 300, "2:05 h")]
+)
+def test_a_duration_is_told_in_the_unit_that_suits_it(seconds: float, said: str) -> None:
+    assert tune_command.clock(seconds) == said
+
+
+# --- What is searched -----------------------------------------------------------------------------
+
+
+def test_a_range_with_an_impossible_end_is_refused(tmp_path: Path) -> None:
+    space = "  space:\n    train.model.depth: {low: 2, high: 6, scale: linear}\n"
+    with pytest.raises(ValueError, match=r"train\.model\.depth: 6 is impossible") as error:
+        tuning.space_of(parameters(tmp_path, space))
+    assert "prepare.image_size must be divisible by 64" in str(error.value)
+
+
+def test_a_factor_that_takes_a_parameter_too_far_is_refused(tmp_path: Path) -> None:
+    space = (
+        "  space:\n    s: {low: 0, high: 20, scale: linear, multiplies: [train.augmentation.scale]}"
+    )
+    with pytest.raises(ValueError, match=r"s: 20\.0 is impossible"):
+        tuning.space_of(parameters(tmp_path, space))
+
+
+def test_the_space_of_the_repository_can_be_searched() -> None:
+    params = load_params(ROOT / "params.yaml")
+    space = tuning.space_of(params)
+    point = search.baseline(space)
+    assert tuning.changed(params, search.parameters_of(space, point)).train.model == (
+        params.train.model
+    )
+    assert tuning.differences(params, space, point) == {}
+
+
+def test_facts_are_what_the_search_leaves_alone(tmp_path: Path) -> None:
+    params = parameters(tmp_path, SPACE)
+    facts = tuning.facts_of(params, tuning.space_of(params), TAGS)
+    assert facts["data_hash"] == TAGS["data_hash"]
+    assert facts["train.epochs"] == "2"
+    # Twice as strong is twice of what params.yaml has now.
+    assert facts["train.augmentation.noise"] == "0.05"
+    assert not {"train.learning_rate", "train.model.depth", "architecture"} & set(facts)
+    other = parameters(tmp_path, SPACE, **{"learning_rate: 2e-3": "learning_rate: 3e-3"})
+    assert tuning.facts_of(other, tuning.space_of(other), TAGS) == facts
+
+
+def test_a_trial_has_the_searched_parameters_and_the_present_rest(tmp_path: Path) -> None:
+    params = parameters(tmp_path, SPACE)
+    space = tuning.space_of(params)
+    setting = search.Setting("s", "sqlite:///x.db", space, {}, 1, 2, "none", 0, 0, 1)
+    store = tracking.Store(tmp_path, "sqlite:///none.db", "0")
+    point = {"train.learning_rate": 0.01, "architecture": "attention_unet", "strength": 2.0}
+    outcome = search.Outcome(7, "running", None, 0, point, "", "", 4, False, None)
+    start = tuning.starter(tmp_path, params, setting, tracking.Run(store, "r"), 1)(outcome)
+    folder = tmp_path / "checkpoints" / "studies" / "s" / "trial-4"  # where trial 4 was killed
+    assert start.command[-1] == str(folder)
+    found = load_params(folder / "params.yaml")
+    assert found.architectures == ("attention_unet",)
+    assert found.train.learning_rate == 0.01
+    assert found.train.augmentation.noise == 0.1
+    assert found.train.model == params.train.model
+    assert json.loads((folder / "trial.json").read_text())["number"] == 7
+
+
+def test_stale_arrays_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"prepared/ is missing.*dvc repro prepare"):
+        tuning.check_prepared(tmp_path)
+
+
+def test_the_dump_of_parameters_is_yaml_that_reads_the_same(tmp_path: Path) -> None:
+    params = load_params(ROOT / "params.yaml")
+    path = tmp_path / "params.yaml"
+    with path.open("w", encoding="utf-8") as stream:
+        YAML(typ="safe", pure=True).dump(params.model_dump(), stream)
+    assert load_params(path) == params
