@@ -31,7 +31,7 @@ from rich.table import Table
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # this is started as a file, and the project is not installed
 
-from benchmarks import scoring  # noqa: E402
+from benchmarks import no_image, scoring  # noqa: E402
 from benchmarks.setting import (  # noqa: E402
     Setting,
     bind_to_cores,
@@ -53,6 +53,7 @@ PEERS = {
     # nnU-Net as one would set it for them.
     "nnunet-cpu": ["nnunet.py", "--batch-size", "8", "--precision", "bfloat16"],
 }
+CONTROL = "no-image"  # no method: what the borders of the scans give away
 SIDES = ("validation", "test")
 BUSY = 10.0  # percent of all cores, used by others
 PEERS_FOLDER = ROOT / "benchmarks" / "peers"
@@ -124,6 +125,11 @@ def run_ours(job: Job, setting: Setting) -> None:
         "settings": load_params(file).train.model_dump(mode="json"),
     }
     write_text(job.folder / "training.json", json.dumps(summary, indent=2) + "\n")
+
+
+def run_control(job: Job, setting: Setting) -> None:
+    """Writes the masks of the control; nothing is trained."""
+    no_image.write_masks(job.folder, setting, SIDES)
 
 
 def run_peer(job: Job, setting: Setting, *, python: Path) -> None:
@@ -210,7 +216,9 @@ def main(
     data: Annotated[Path, typer.Option(help="scans and masks, one volume a patient")],
     out: Annotated[Path, typer.Option(help="results; started again, it goes on there")],
     minutes: Annotated[float, typer.Option(help="of training, for each method")] = 10.0,
-    methods: Annotated[str, typer.Option(help="with commas between")] = ",".join([*OURS, *PEERS]),
+    methods: Annotated[str, typer.Option(help="with commas between")] = ",".join(
+        [*OURS, *PEERS, CONTROL]
+    ),
     repeats: Annotated[int, typer.Option(min=1, help="with other seeds")] = 1,
     params: Annotated[Path, typer.Option(help="parameters of this project's networks")] = ROOT
     / "examples"
@@ -226,10 +234,10 @@ def main(
 
     Example: python benchmarks/accuracy.py --data FOLDER --out accuracy
     """
-    names = methods.split(",")
-    unknown = [name for name in names if name not in (*OURS, *PEERS)]
+    names, known = methods.split(","), (*OURS, *PEERS, CONTROL)
+    unknown = [name for name in names if name not in known]
     if unknown:
-        raise ValueError(f"--methods: {unknown} not known, expected some of {[*OURS, *PEERS]}")
+        raise ValueError(f"--methods: {unknown} not known, expected some of {list(known)}")
     if not data.is_dir():
         raise FileNotFoundError(f"{data}: no such folder. Name the folder of scans in --data.")
     out = out.resolve()
@@ -244,7 +252,8 @@ def main(
             job = Job(
                 name, repeat, seed + repeat, minutes, cores, out / name / str(repeat), environment
             )
-            run = run_ours if name in OURS else partial(run_peer, python=peers_python.absolute())
+            run = partial(run_peer, python=peers_python.absolute())
+            run = {**dict.fromkeys(OURS, run_ours), CONTROL: run_control}.get(name, run)
             try:
                 finish(job, setting, run)
                 done.append(job)
