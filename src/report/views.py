@@ -276,7 +276,7 @@ def _reliability(region: BeforeAfter, name: str) -> Markup:
 def _risk(model: Model) -> Markup:
     series = [
         charts.Line(
-            name,
+            name.replace("_", " "),
             [(c, r) for c, r in zip(way.coverage, way.risk, strict=False) if _known(r)],
             colour=index,
         )
