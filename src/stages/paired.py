@@ -108,7 +108,7 @@ def print_comparison(models: list[dict[str, Any]], pairs: list[dict[str, Any]]) 
             _shown(one["parameters"], "{:,}"),
             _shown(one["seconds_training"], "{:.0f} s"),
             _shown(one["seconds_per_slice"], "{:.3f} s"),
-            _shown(one["peak_memory_mb"], "{:,.0f} MB"),
+            _shown(one["peak_memory_mb"] and one["peak_memory_mb"] / 1000, "{:.1f} GB"),
         )
     terminal.console.print(table)
     if not pairs:

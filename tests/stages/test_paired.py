@@ -87,5 +87,5 @@ def test_the_terminal_shows_costs_and_differences(capsys: pytest.CaptureFixture[
     told = capsys.readouterr().out
     assert "0.625 (0.500 to 0.750)" in told
     assert "1,942,323" in told
-    assert "1,274 MB" in told
+    assert "1.3 GB" in told
     assert "unet less nnunet: +0.375 (+0.250 to +0.500), n = 2; Holm-corrected p = " in told
