@@ -38,7 +38,7 @@ def with_space(space: str, **train: Any) -> str:
     text = (ROOT / "params.yaml").read_text(encoding="utf-8")
     for old, new in {
         "image_size: [128, 128]": "image_size: [32, 32]",
-        "epochs: 24": "epochs: 2",
+        "epochs: 20": "epochs: 2",
         "warmup_epochs: 2": "warmup_epochs: 0",
         "architectures: [unet, unetpp, attention_unet]": "architectures: [unet]",
         "    depth: 4 ": "    depth: 2 ",
