@@ -1,4 +1,4 @@
-"""A slice in Hounsfield units to the server of `make serve`, its mask back."""
+"""Slices in HU to the server of `make serve`, their masks back."""
 
 import json
 import sys
@@ -6,7 +6,7 @@ import urllib.request
 
 import numpy as np
 
-hu = np.load(sys.argv[1])  # (slices, height, width); of one scan, in order
+hu = np.load(sys.argv[1])  # (slices, height, width) of one scan in order; argv[2] gets the mask
 body = json.dumps({"inputs": hu.tolist(), "params": {"output": "mask"}}).encode()
 address = sys.argv[3] if len(sys.argv) > 3 else "http://127.0.0.1:5002/invocations"
 request = urllib.request.Request(address, body, {"Content-Type": "application/json"})

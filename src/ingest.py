@@ -116,7 +116,7 @@ def main(
         "demo remote is removed, so nothing private can be pushed into the repository.\n"
         "Next:\n"
         "  dvc repro                                        # run the pipeline\n"
-        "  git commit -m 'Our data' data.dvc .dvc/config    # names and pictures stay out of git\n"
+        "  git commit -m 'Our data' data.dvc .dvc/config params.yaml   # no name, no picture\n"
         "  dvc remote add --default private /path/or/s3://… # a place of your own, then: dvc push"
     )
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import errno
 import functools
+import inspect
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -51,7 +53,9 @@ def run(command: Callable[..., None]) -> None:
             raise typer.Exit(INTERRUPTED) from None
 
     program = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    program.command(context_settings={"help_option_names": ["-h", "--help"]})(stoppable)
+    # Lines of a docstring are joined to paragraphs, which the terminal's width breaks anew.
+    text = re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.cleandoc(command.__doc__ or ""))
+    program.command(help=text, context_settings={"help_option_names": ["-h", "--help"]})(stoppable)
     try:
         program()
     except (ValueError, OSError) as error:

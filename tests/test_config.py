@@ -141,6 +141,22 @@ def test_an_unknown_architecture_lists_the_known_ones(tmp_path: Path) -> None:
     assert "must be among ['unet', 'unetpp', 'attention_unet'], got ['vnet', " in message
 
 
+def test_a_word_in_place_of_a_list_is_told_so(tmp_path: Path) -> None:
+    message = wrong(
+        tmp_path, "architectures: [unet, unetpp, attention_unet]", "architectures: unet"
+    )
+    assert "architectures: got 'unet', a list was expected, such as [1, 2]" in message
+
+
+def test_an_unknown_architecture_is_told_beside_other_wrong_lines(tmp_path: Path) -> None:
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    text = text.replace("learning_rate: 2e-3", "learning_rate: fast", 1)
+    path = tmp_path / "params.yaml"
+    path.write_text(text.replace("architectures: [unet, ", "architectures: [vnet, "), "utf-8")
+    with pytest.raises(ValueError, match="has 2 wrong lines"):
+        load_params(path)
+
+
 def test_an_unknown_loss_lists_the_known_ones(tmp_path: Path) -> None:
     message = wrong(tmp_path, "name: dice_cross_entropy", "name: lovasz")
     assert "train.loss: name must be one of ['categorical_cross_entropy', 'dice'" in message

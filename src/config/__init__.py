@@ -20,6 +20,7 @@ from src.config.groups import (
     ARCHITECTURES,
     LOSS_PARAMETERS,
     NOT_SEARCHED,
+    Architectures,
     Audit,
     Compare,
     Data,
@@ -30,7 +31,6 @@ from src.config.groups import (
     Split,
     Train,
     Tune,
-    Words,
 )
 from src.config.messages import wrong_lines
 
@@ -54,7 +54,7 @@ class Params(Group):
     audit: Audit
     split: Split
     prepare: Prepare
-    architectures: Words
+    architectures: Architectures
     train: Train
     inference: Inference
     evaluate: Evaluate
@@ -92,11 +92,6 @@ class Params(Group):
 
     @model_validator(mode="after")
     def _groups_fit_together(self) -> Params:
-        names = list(self.architectures)
-        if not names or not set(names) <= set(ARCHITECTURES):
-            raise ValueError(f"architectures must be among {list(ARCHITECTURES)}, got {names}")
-        if len(set(names)) != len(names):
-            raise ValueError(f"architectures names one twice: {names}")
         if self.split.stratify_class not in self.data.classes[1:]:
             raise ValueError(
                 f"split.stratify_class must be one of {list(self.data.classes[1:])} (data.classes "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, model_validator
 
 ARCHITECTURES = ("unet", "unetpp", "attention_unet")  # src.models has the builders; a test compares
 LOSS_PARAMETERS = {  # likewise: what src.models.losses takes beside class weights
@@ -28,6 +28,17 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 # YAML has lists where the code wants immutable tuples; only the container is converted.
 Words = Annotated[tuple[str, ...], Strict(False)]
+
+
+def _known_and_different(names: tuple[str, ...]) -> tuple[str, ...]:
+    if not names or not set(names) <= set(ARCHITECTURES):
+        raise ValueError(f"must be among {list(ARCHITECTURES)}, got {list(names)}")
+    if len(set(names)) != len(names):
+        raise ValueError(f"names one twice: {list(names)}")
+    return names
+
+
+Architectures = Annotated[Words, AfterValidator(_known_and_different)]
 Pair = Annotated[tuple[Positive, Positive], Strict(False)]
 Size = Annotated[
     tuple[Annotated[int, Field(ge=16, le=8192)], Annotated[int, Field(ge=16, le=8192)]],
