@@ -286,8 +286,8 @@ def _say(pairing: Pairing) -> None:
     for folder in (pairing.truths, pairing.predictions):
         if folder.images:
             terminal.console.print(
-                f"{count_of(len(folder.images), 'scan')} in {folder.root} beside a mask of their "
-                f"name left out as images, such as {folder.images[0].path}"
+                f"{count_of(len(folder.images), 'file')} in {folder.root} left out as images or "
+                f"maps beside masks, such as {folder.images[0].path}"
             )
     if pairing.left_out:
         terminal.console.print(

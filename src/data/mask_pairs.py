@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,11 @@ from src.data.findings import Finding, count_of
 from src.data.matching import Roles, images_of
 from src.data.pictures import PictureScale
 from src.data.readers import read_mask
-from src.data.scans import ScanFile, list_scans, scan_at
+from src.data.scans import ScanFile, list_scans, scan_at, split_suffix
 from src.data.volumes import Scan
 
 SIDES = ("truth", "prediction")
+_MAP = re.compile(r"_(overlay|uncertainty|probability_.+)$")
 _NO_SCALE = PictureScale(1.0, 0.0, (1.0, 1.0), 1.0)
 
 
@@ -47,8 +49,9 @@ def find_masks(
 
     Args:
         source: A file, taken for a mask whatever its name, or a folder. All of its files are masks
-            but those that lie beside a mask of their name: "P1_image" or "P1_overlay" where there
-            is "P1_mask" or a DICOM SEG of it.
+            but those that lie beside a mask of their name, such as "P1_image" where there is
+            "P1_mask" or a DICOM SEG of it, and but what `src.predict` writes beside its masks:
+            "P1_overlay", "P1_uncertainty", "P1_probability_CLASS".
         mask_words: Words in a name that mark a mask.
         image_words: Words in a name that say nothing about which image it is.
 
@@ -75,7 +78,8 @@ def find_masks(
             others = tuple(file for file in scan.files if file not in drawn)
             masks += replace(scan, files=drawn).single_files()
             rest.append(replace(scan, files=others))
-    images = images_of(masks, rest, roles)
+    images = [scan for scan in rest if _is_map(scan.path)]
+    images += images_of(masks, [scan for scan in rest if scan not in images], roles)
     masks = sorted(
         masks + [scan for scan in rest if scan not in images], key=lambda scan: scan.path
     )
@@ -84,7 +88,13 @@ def find_masks(
             f"{source}: found no mask, expected PNG, TIFF, JPEG, BMP, DICOM, DICOM SEG, NIfTI, "
             "NRRD or MHA files. Check the path."
         )
+    images.sort(key=lambda scan: scan.path)
     return MaskFolder(source, masks, images, findings)
+
+
+def _is_map(path: str) -> bool:
+    """Whether a file, or the folder of its slices, is what `src.predict` writes beside a mask."""
+    return any(_MAP.search(split_suffix(part)[0]) for part in PurePosixPath(path).parts)
 
 
 @dataclass(frozen=True, eq=False)

@@ -74,6 +74,17 @@ def test_what_lies_beside_a_mask_of_its_name_is_an_image(tmp_path: Path) -> None
     assert [scan.path for scan in found.images] == ["P1/1.png", "P1/1_overlay.png", "P1/img_1.png"]
 
 
+def test_what_predict_writes_beside_its_masks_is_no_mask(tmp_path: Path) -> None:
+    write_volume(tmp_path / "P1_mask.nii.gz", organ(depth=2))
+    for name in ("P1_uncertainty", "P1_probability_organ"):
+        write_volume(tmp_path / f"{name}.nii.gz", organ(depth=2))
+    for place in range(2):
+        write_picture(tmp_path / "P1_overlay" / f"{place:03d}.png", organ()[0])
+    found = find_masks(tmp_path, MASK_WORDS)
+    assert [scan.path for scan in found.masks] == ["P1_mask.nii.gz"]
+    assert len(found.images) == 4
+
+
 def test_where_no_name_says_mask_all_are_masks(tmp_path: Path) -> None:
     for name in ("1.png", "2.png"):
         write_picture(tmp_path / name, organ()[0])
