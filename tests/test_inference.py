@@ -76,8 +76,8 @@ def test_a_scan_of_another_spacing_is_segmented_at_the_scale_of_training(
         [mask] = common.masks([image], spacing)
         np.testing.assert_array_equal(mask, expected_mask(image))
     seen: list[tuple[int, ...]] = []
-    forward = common._forward
-    common._forward = lambda batch: (seen.append(batch.shape), forward(batch))[1]  # type: ignore[func-returns-value]
+    forward = common._network
+    common._network = lambda batch: (seen.append(batch.shape), forward(batch))[1]  # type: ignore[func-returns-value]
     common.masks([np.zeros((8, 20)), np.zeros((8, 20))], [(1.0, 2.0), (4.0, 0.5)])
     assert seen == [(1, 4, 40, 1), (1, 16, 10, 1)]
 
