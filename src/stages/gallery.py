@@ -40,7 +40,10 @@ def gallery_cases(slices: pd.DataFrame, name: str, worst: int) -> list[str]:
         shown of a patient that has no other.
     """
     scored = slices.dropna(subset=[f"dice_{name}"])
-    lowest = scored.sort_values([f"dice_{name}", "case"], kind="stable")["case"].head(worst)
+    # Many slices have a Dice of 0: they take turns by patient, and missed ones with false ones.
+    kind = [scored["patient_pseudonym"], scored[f"dice_{name}"], scored[f"truth_pixels_{name}"] > 0]
+    turns = scored.assign(turn=scored.groupby(kind).cumcount())
+    lowest = turns.sort_values([f"dice_{name}", "turn", "case"], kind="stable")["case"].head(worst)
     by_size = slices.sort_values([f"truth_pixels_{name}", "case"], ascending=[False, True])
     largest = by_size.drop_duplicates("patient_pseudonym")["case"]
     chosen = slices[slices["case"].isin({*lowest, *largest})]

@@ -32,6 +32,14 @@ def test_the_gallery_is_the_worst_slices_and_the_largest_of_each_patient() -> No
     assert gallery_cases(table, "lesion", 0) == ["Q/004", "P/000"]
 
 
+def test_slices_of_equal_dice_take_turns_by_patient_and_by_what_is_wrong() -> None:
+    # Of P three false ones and a missed one, of Q a false one: all at 0.
+    table = slices(("P", 0.0, 0), ("P", 0.0, 0), ("P", 0.0, 0), ("P", 0.0, 9), ("Q", 0.0, 0),
+                   ("P", 0.9, 50), ("Q", 0.9, 50))  # fmt: skip
+    shown = gallery_cases(table, "lesion", 3)
+    assert set(shown) == {"P/000", "P/003", "Q/004", "P/005", "Q/006"}
+
+
 def test_a_patient_without_the_class_is_shown_last() -> None:
     table = slices(("P", 0.9, 50), ("Q", float("nan"), 0))
     assert gallery_cases(table, "lesion", 5) == ["P/000", "Q/001"]
