@@ -451,7 +451,7 @@ def test_a_killed_training_goes_on_to_the_same_weights_in_the_same_run(
     kill_after_epoch(repository, 3)
     (killed,) = repository.trainings()
     assert killed.info.status == "RUNNING"
-    assert not (repository.root / "models" / "unet").exists()
+    assert not (repository.root / "models" / "unet" / "fold0").exists()
 
     log = repository("dvc", "repro", "train")
     assert re.search(r"going on after epoch [23] of an unfinished run", log)
@@ -461,7 +461,7 @@ def test_a_killed_training_goes_on_to_the_same_weights_in_the_same_run(
     assert sorted(set(steps)) == [1, 2, 3, 4, 5, 6]
     weights = load_segmenter(repository.root / "models" / "unet").model.get_weights()
 
-    log = repository("dvc", "repro", "--force", "--single-item", "train@unet")
+    log = repository("dvc", "repro", "--force", "--single-item", "train@unet-0")
     assert "going on" not in log
     assert len(repository.trainings()) == 2
     unbroken = load_segmenter(repository.root / "models" / "unet").model.get_weights()
