@@ -129,6 +129,11 @@ def measure(
     )
 
 
+def json_number(value: float) -> float | None:
+    """A number of six digits after the point; None for NaN, which JSON does not know."""
+    return None if math.isnan(value) else round(float(value), 6)
+
+
 def metric_group(subset: str) -> str:
     """What stands before the slash in the names of a side's scores in MLflow.
 

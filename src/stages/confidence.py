@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -26,6 +25,7 @@ from src.evaluation.uncertainty import (
     risk_coverage,
 )
 from src.inference import Segmenter
+from src.scoring import json_number
 
 REGIONS = ("all_pixels", "boundary")
 STATES = ("before", "after")  # temperature scaling
@@ -70,13 +70,13 @@ class CalibrationTally:
             names = ("lower", "upper", "count", "confidence", "accuracy")
             columns = [getattr(table, name).tolist() for name in names]
             content[region][state] = {
-                **{name: _number(numbers[name]) for name in ("ece", "ace", "brier", "nll")},
-                "class_ece": [_number(value) for value in numbers["class_ece"]],
+                **{name: json_number(numbers[name]) for name in ("ece", "ace", "brier", "nll")},
+                "class_ece": [json_number(value) for value in numbers["class_ece"]],
                 "num_pixels": numbers["num_pixels"],
                 "bins": [
                     {
                         "low": low, "high": high, "count": count,
-                        "confidence": _number(mean), "accuracy": _number(share),
+                        "confidence": json_number(mean), "accuracy": json_number(share),
                     }
                     for low, high, count, mean, share in zip(*columns, strict=True)
                 ],
@@ -220,17 +220,13 @@ def worth(doubts: Mapping[str, Doubt], cases: Sequence[str], dice: NDArray[Any])
             "samples": doubt.runs,
             "seconds_per_slice": round(doubt.seconds / max(len(cases), 1), 5),
             "cases": together.n,
-            "spearman": _number(together.spearman),
-            "pearson": _number(together.pearson),
-            "aurc": _number(curve.aurc),
-            "aurc_ideal": _number(curve.ideal),
-            "aurc_random": _number(curve.random),
-            "gain": _number(curve.gain),
+            "spearman": json_number(together.spearman),
+            "pearson": json_number(together.pearson),
+            "aurc": json_number(curve.aurc),
+            "aurc_ideal": json_number(curve.ideal),
+            "aurc_random": json_number(curve.random),
+            "gain": json_number(curve.gain),
             "coverage": curve.coverage.round(6).tolist(),
             "risk": curve.risk.round(6).tolist(),
         }
     return content
-
-
-def _number(value: float) -> float | None:
-    return None if math.isnan(value) else round(float(value), 6)

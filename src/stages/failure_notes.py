@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from src.config import Params
 from src.evaluation.failures import Stratum, dice_by_size, dice_by_source
-from src.scoring import SubsetScores
+from src.scoring import SubsetScores, json_number
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,13 +79,13 @@ def strata(scores: SubsetScores, cases: pd.DataFrame, params: Params) -> dict[st
         return [
             {
                 "name": one.name,
-                "low_mm2": _or_none(one.low_mm2),
-                "high_mm2": _or_none(one.high_mm2),
+                "low_mm2": json_number(one.low_mm2),
+                "high_mm2": json_number(one.high_mm2),
                 "slices": one.num_cases,
                 "patients": one.dice.n,
-                "mean": _or_none(one.dice.mean),
-                "low": _or_none(one.dice.low),
-                "high": _or_none(one.dice.high),
+                "mean": json_number(one.dice.mean),
+                "low": json_number(one.dice.low),
+                "high": json_number(one.dice.high),
             }
             for one in found
         ]
@@ -95,7 +95,3 @@ def strata(scores: SubsetScores, cases: pd.DataFrame, params: Params) -> dict[st
         "by_size": rows(dice_by_size(areas, dice, **options)),
         "by_source": rows(dice_by_source(table["source"].tolist(), dice, **options)),
     }
-
-
-def _or_none(value: float) -> float | None:
-    return None if np.isnan(value) else round(float(value), 6)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -17,13 +17,19 @@ from src.config import Params
 from src.evaluation.uncertainty import normalised_entropy
 from src.files import write_text
 from src.inference import Segmenter, cleaned, most_probable
-from src.scoring import SubsetScores
+from src.scoring import SubsetScores, json_number
 from src.stages.scans import read_images_and_truths, scans_of, spacings_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
 PICTURES = "gallery"  # the folder beside gallery.json
+
+
+def largest_slices(slices: pd.DataFrame, name: str) -> pd.Series[str]:
+    """Patient pseudonym -> the case that holds most of a class, of equals the first by name."""
+    by_size = slices.sort_values([f"truth_pixels_{name}", "case"], ascending=[False, True])
+    return by_size.drop_duplicates("patient_pseudonym").set_index("patient_pseudonym")["case"]
 
 
 def gallery_cases(slices: pd.DataFrame, name: str, worst: int) -> list[str]:
@@ -44,9 +50,7 @@ def gallery_cases(slices: pd.DataFrame, name: str, worst: int) -> list[str]:
     kind = [scored["patient_pseudonym"], scored[f"dice_{name}"], scored[f"truth_pixels_{name}"] > 0]
     turns = scored.assign(turn=scored.groupby(kind).cumcount())
     lowest = turns.sort_values([f"dice_{name}", "turn", "case"], kind="stable")["case"].head(worst)
-    by_size = slices.sort_values([f"truth_pixels_{name}", "case"], ascending=[False, True])
-    largest = by_size.drop_duplicates("patient_pseudonym")["case"]
-    chosen = slices[slices["case"].isin({*lowest, *largest})]
+    chosen = slices[slices["case"].isin({*lowest, *largest_slices(slices, name)})]
     return chosen.sort_values([f"dice_{name}", "case"], kind="stable")["case"].tolist()
 
 
@@ -91,9 +95,9 @@ def write_gallery(
                 "patient": row["patient_pseudonym"],
                 "source": row["source"],
                 "class": name,
-                "dice": _number(row[f"dice_{name}"]),
-                "hd95_mm": _number(row.get(f"hd95_mm_{name}", np.nan)),
-                "uncertainty": _number(row["uncertainty"]),
+                "dice": json_number(row[f"dice_{name}"]),
+                "hd95_mm": json_number(row.get(f"hd95_mm_{name}", np.nan)),
+                "uncertainty": json_number(row["uncertainty"]),
                 "truth_mm2": round(float(row[f"truth_pixels_{name}"] * pixel_mm2), 2),
                 "predicted_mm2": round(float(row[f"predicted_pixels_{name}"] * pixel_mm2), 2),
                 "tags": [tag for tag in row[f"tags_{name}"].split("; ") if tag],
@@ -204,10 +208,7 @@ def draw(
         class_names=segmenter.class_names,
         window=window,
     )
-    by_size = scores.slices.sort_values(
-        [f"truth_pixels_{name}", "case"], ascending=[False, True], kind="stable"
-    )
-    largest = by_size.drop_duplicates("patient_pseudonym").set_index("patient_pseudonym")["case"]
+    largest = largest_slices(scores.slices, name)
     ranks = extremes(scores.patients, f"dice_{name}", params.evaluate.overlay_patients)
     for rank, pseudonyms in ranks.items():
         shown = [
@@ -243,7 +244,3 @@ def draw(
 
 def _score(dice: float) -> str:
     return "none, none predicted" if np.isnan(dice) else f"Dice {dice:.2f}"
-
-
-def _number(value: Any) -> float | None:
-    return None if np.isnan(value) else round(float(value), 6)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from rich.table import Table
 from src import terminal
 from src.evaluation.comparison import Comparison, compare
 from src.evaluation.overlap import MEAN_FOREGROUND, mean_foreground
+from src.scoring import json_number
 from src.stages.score_table import with_ends
 
 if TYPE_CHECKING:
@@ -68,11 +68,11 @@ def paired_differences(
                     "first": one.first,
                     "second": one.second,
                     "class": name,
-                    "difference": _number(one.difference.mean),
-                    "low": _number(one.difference.low),
-                    "high": _number(one.difference.high),
-                    "p": _number(one.p_value),
-                    "p_holm": _number(one.p_holm),
+                    "difference": json_number(one.difference.mean),
+                    "low": json_number(one.difference.low),
+                    "high": json_number(one.difference.high),
+                    "p": json_number(one.p_value),
+                    "p_holm": json_number(one.p_holm),
                     "pairs": one.difference.n,
                     "dropped": one.difference.num_dropped,
                     "note": _note(one),
@@ -133,7 +133,3 @@ def _in_words(row: Mapping[str, Any]) -> str:
 
 def _shown(value: float | None, form: str) -> str:
     return "" if value is None else form.format(value)
-
-
-def _number(value: float) -> float | None:
-    return None if math.isnan(value) else round(float(value), 6)
