@@ -11,8 +11,6 @@ is counted in the minutes.
 from __future__ import annotations
 
 import json
-import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -32,16 +30,17 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # this is started as a file, and the project is not installed
 
 from benchmarks import no_image, scoring  # noqa: E402
+from benchmarks.machine import machine  # noqa: E402
+from benchmarks.ours import train_and_segment  # noqa: E402
 from benchmarks.setting import (  # noqa: E402
     Setting,
     bind_to_cores,
     limited_environment,
     make_setting,
     read_mask,
-    set_parameters,
+    run_logged,
 )
 from src import terminal  # noqa: E402
-from src.config import load_params  # noqa: E402
 from src.files import write_text  # noqa: E402
 
 OURS = ("unet", "unetpp", "attention_unet")
@@ -89,42 +88,8 @@ def run_ours(job: Job, setting: Setting) -> None:
         job: What to do; validation/, test/ and training.json appear in its folder.
         setting: The patients; its repository is worked in.
     """
-    repository = setting.repository
-    file = repository / "params.yaml"
-    set_parameters(
-        file,
-        {
-            "architectures": [job.method],
-            "train.seed": job.seed,
-            "train.max_minutes": job.minutes,
-        },
-    )
-    model = repository / "models" / job.method / "fold0"
-    run = partial(_run, cwd=repository, job=job)
-    # A model of an earlier repeat may stand in DVC's cache with its own seconds: train anew.
-    run([sys.executable, "-m", "dvc", "repro", "--single-item", "--force", f"train@{job.method}-0"])
-    for side in SIDES:
-        found = job.folder / "predicted" / side
-        run([sys.executable, "-m", "src.predict", str(setting.folder / side / "images"),
-             "--out", str(found), "--model", f"models/{job.method}/fold0",
-             "--format", "nifti"])  # fmt: skip
-        for name in setting.patients[side]:
-            target = job.folder / side / f"{name}.nii.gz"
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.move(found / f"{name}_mask.nii.gz", target)
-    trained = json.loads((model / "run.json").read_text(encoding="utf-8"))
-    summary = {
-        "seconds": trained["seconds"],
-        "steps": trained.get("steps"),
-        "images": trained.get("images"),
-        "epochs": trained["epochs"],
-        "checkpoint": f"epoch {trained['best_epoch']} of {trained['epochs']}",
-        "parameters": trained["parameters"],
-        "precision": trained["precision"],
-        "versions": _versions("tensorflow", "keras"),
-        "settings": load_params(file).train.model_dump(mode="json"),
-    }
-    write_text(job.folder / "training.json", json.dumps(summary, indent=2) + "\n")
+    changes = {"train.seed": job.seed, "train.max_minutes": job.minutes}
+    train_and_segment(job.folder, setting, job.method, changes, SIDES, job.environment)
 
 
 def run_control(job: Job, setting: Setting) -> None:
@@ -144,17 +109,12 @@ def run_peer(job: Job, setting: Setting, *, python: Path) -> None:
             "or name it with --peers-python."
         )
     script, *options = PEERS[job.method]
-    _run([str(python), str(PEERS_FOLDER / script), *options, "--cases", str(setting.folder),
-          "--minutes", str(job.minutes), "--seed", str(job.seed), "--threads", str(job.cores),
-          "--out", str(job.folder)], cwd=PEERS_FOLDER, job=job)  # fmt: skip
-
-
-def _run(command: list[str], *, cwd: Path, job: Job) -> None:
-    """Runs a command; what it prints goes to the log of its method."""
-    with (job.folder / "log.txt").open("a", encoding="utf-8") as log:
-        log.write(f"$ {' '.join(command)}\n")
-        log.flush()
-        subprocess.run(command, cwd=cwd, env=job.environment, stdout=log, stderr=log, check=True)
+    run_logged(
+        [str(python), str(PEERS_FOLDER / script), *options, "--cases", str(setting.folder),
+         "--minutes", str(job.minutes), "--seed", str(job.seed), "--threads", str(job.cores),
+         "--out", str(job.folder)],
+        cwd=PEERS_FOLDER, log=job.folder / "log.txt", environment=job.environment,
+    )  # fmt: skip
 
 
 def finish(job: Job, setting: Setting, run: Callable[[Job, Setting], None]) -> None:
@@ -280,7 +240,7 @@ def report(jobs: list[Job], setting: Setting, out: Path, conditions: dict[str, A
     patients = {side: len(setting.patients[side]) for side in ("train", *SIDES)}
     versions = sorted({entry["versions"] for found in training.values() for entry in found})
     head = {
-        "machine": _machine(),
+        "machine": machine(),
         "date": date.today().isoformat(),
         "training": f"{conditions['minutes']:g} minutes of wall clock, {conditions['cores']} cores",
         "patients": ", ".join(f"{number} {side}" for side, number in patients.items()),
@@ -305,25 +265,6 @@ def report(jobs: list[Job], setting: Setting, out: Path, conditions: dict[str, A
         "Dice: mean over patients with its 95 % interval, at the size of the scans; the best peer "
         f"is the one with the highest test Dice. Tables: {out / 'accuracy.md'}, accuracy.json"
     )
-
-
-def _machine() -> str:
-    """The CPU's name and how many there are."""
-    cpu = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        lines = info.read_text(encoding="utf-8").splitlines()
-        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-        cpu = names[0] if names else cpu
-        bfloat16 = [flag for flag in ("avx512_bf16", "amx_bf16") if flag in " ".join(lines)]
-        cpu += f" with {', '.join(bfloat16)}" if bfloat16 else " without bfloat16"
-    return f"{cpu}, {os.cpu_count()} cores"
-
-
-def _versions(*packages: str) -> str:
-    from importlib.metadata import version
-
-    return ", ".join(f"{package} {version(package)}" for package in packages)
 
 
 if __name__ == "__main__":

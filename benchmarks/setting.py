@@ -11,7 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,14 +74,11 @@ def make_setting(data: Path, params: Path, out: Path, environment: Mapping[str, 
             shutil.rmtree(half_made, ignore_errors=True)
         copy_repository(repository, params)
         _leave_the_end_to_the_clock(repository / "params.yaml")
-        with (out / "setting.log").open("w", encoding="utf-8") as log:
-            for command in (
-                [sys.executable, "-m", "src.ingest", str(data.resolve())],
-                [sys.executable, "-m", "dvc", "repro", "prepare"],
-            ):
-                subprocess.run(
-                    command, cwd=repository, env=environment, stdout=log, stderr=log, check=True
-                )
+        for command in (
+            [sys.executable, "-m", "src.ingest", str(data.resolve())],
+            [sys.executable, "-m", "dvc", "repro", "prepare"],
+        ):
+            run_logged(command, cwd=repository, log=out / "setting.log", environment=environment)
         _write_cases(repository, folder)
     content = json.loads((folder / "cases.json").read_text(encoding="utf-8"))
     return Setting(
@@ -209,6 +206,20 @@ def read_mask(path: Path) -> np.ndarray[Any, np.dtype[Any]]:
     import SimpleITK as sitk  # noqa: N813
 
     return whole_numbers(sitk.GetArrayFromImage(sitk.ReadImage(str(path))), path.name)
+
+
+def run_logged(
+    command: Sequence[str], *, cwd: Path, log: Path, environment: Mapping[str, str]
+) -> None:
+    """Runs a command; it and what it prints are added to a log.
+
+    Raises:
+        subprocess.CalledProcessError: The command failed; its message stands in the log.
+    """
+    with log.open("a", encoding="utf-8") as file:
+        file.write(f"$ {' '.join(command)}\n")
+        file.flush()
+        subprocess.run(command, cwd=cwd, env=environment, stdout=file, stderr=file, check=True)
 
 
 def limited_environment(cores: int) -> dict[str, str]:
