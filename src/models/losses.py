@@ -64,8 +64,8 @@ def categorical_cross_entropy(
     """
     prediction = _probabilities(prediction)
     expected = _one_hot(truth, prediction)
-    probability = ops.maximum(ops.sum(expected * prediction, axis=-1), SMALLEST_PROBABILITY)
-    return -ops.mean(_weight_of_pixels(expected, class_weights) * ops.log(probability))
+    loss = _cross_entropy(expected * prediction, expected, class_weights)
+    return _nan_where_unknown(loss, truth, prediction)
 
 
 def focal(
@@ -107,7 +107,8 @@ def focal(
         ops.sum(expected * prediction, axis=-1), SMALLEST_PROBABILITY, 1.0 - SMALLEST_PROBABILITY
     )
     loss = ops.power(1.0 - probability, gamma) * ops.log(probability)
-    return -ops.mean(_weight_of_pixels(expected, class_weights) * loss)
+    loss = -ops.mean(_weight_of_pixels(expected, class_weights) * loss)
+    return _nan_where_unknown(loss, truth, prediction)
 
 
 def dice(
@@ -144,9 +145,10 @@ def dice(
     Source: Milletari et al. 2016, arXiv:1606.04797, section 3 (without squares in the
         denominator), over several classes as in Drozdzal et al. 2016, arXiv:1608.04117.
     """
-    overlap, predicted, true = _foreground_pixels(truth, prediction, batch=batch)
-    score = (2.0 * overlap + SMOOTH_PIXELS) / (true + predicted + SMOOTH_PIXELS)
-    return 1.0 - _mean_over_foreground(score, class_weights)
+    prediction = _probabilities(prediction)
+    expected = _one_hot(truth, prediction)
+    loss = _dice(expected * prediction, prediction, expected, class_weights, batch=batch)
+    return _nan_where_unknown(loss, truth, prediction)
 
 
 def dice_cross_entropy(
@@ -172,9 +174,15 @@ def dice_cross_entropy(
 
     Source: Isensee et al. 2021, DOI 10.1038/s41592-020-01008-z, methods, "blueprint parameters".
     """
-    return dice(
-        truth, prediction, class_weights=class_weights, batch=batch
-    ) + categorical_cross_entropy(truth, prediction, class_weights=class_weights)
+    prediction = _probabilities(prediction)
+    expected = _one_hot(truth, prediction)
+    # Shared by both: the pass over all pixels is made once, and no tensor has more than two
+    # consumers (see `blocks`).
+    product = expected * prediction
+    overlap = _dice(product, prediction, expected, class_weights, batch=batch)
+    return _nan_where_unknown(
+        overlap + _cross_entropy(product, expected, class_weights), truth, prediction
+    )
 
 
 def tversky(
@@ -213,7 +221,8 @@ def tversky(
     Source: Salehi et al. 2017, arXiv:1706.05721, equation 4.
     """
     index = _tversky_index(truth, prediction, batch=batch, alpha=alpha, beta=beta)
-    return 1.0 - _mean_over_foreground(index, class_weights)
+    loss = 1.0 - _mean_over_foreground(index, class_weights)
+    return _nan_where_unknown(loss, truth, prediction)
 
 
 def focal_tversky(
@@ -254,7 +263,7 @@ def focal_tversky(
     """
     index = _tversky_index(truth, prediction, batch=batch, alpha=alpha, beta=beta)
     loss = ops.power(ops.maximum(1.0 - index, SMALLEST_PROBABILITY), 1.0 / gamma)
-    return _mean_over_foreground(loss, class_weights)
+    return _nan_where_unknown(_mean_over_foreground(loss, class_weights), truth, prediction)
 
 
 LOSSES: dict[str, Loss] = {
@@ -367,13 +376,42 @@ def _probabilities(prediction: keras.KerasTensor) -> keras.KerasTensor:
 
 
 def _one_hot(truth: keras.KerasTensor, prediction: keras.KerasTensor) -> keras.KerasTensor:
-    """Encode class indices as (B, H, W, C) of the prediction's dtype, unknown ones as NaN."""
-    num_classes = prediction.shape[-1]
+    """Encode class indices as (B, H, W, C) of the prediction's dtype, unknown ones as zeros."""
     # Never by way of bfloat16, which has no 257.
+    return ops.one_hot(ops.cast(truth, "int32"), prediction.shape[-1], dtype=prediction.dtype)
+
+
+def _nan_where_unknown(
+    loss: keras.KerasTensor, truth: keras.KerasTensor, prediction: keras.KerasTensor
+) -> keras.KerasTensor:
+    """The loss; NaN where the truth holds an index that is no class."""
     truth = ops.cast(truth, "int32")
-    is_known = ops.logical_and(truth >= 0, truth < num_classes)
-    encoded = ops.one_hot(truth, num_classes, dtype=prediction.dtype)
-    return ops.where(is_known[..., None], encoded, ops.cast(float("nan"), prediction.dtype))
+    is_known = ops.all(ops.logical_and(truth >= 0, truth < prediction.shape[-1]))
+    return ops.where(is_known, loss, ops.cast(float("nan"), loss.dtype))
+
+
+def _cross_entropy(
+    product: keras.KerasTensor, expected: keras.KerasTensor, class_weights: ClassWeights
+) -> keras.KerasTensor:
+    """The scalar of :func:`categorical_cross_entropy`; product is truth times prediction."""
+    probability = ops.maximum(ops.sum(product, axis=-1), SMALLEST_PROBABILITY)
+    return -ops.mean(_weight_of_pixels(expected, class_weights) * ops.log(probability))
+
+
+def _dice(
+    product: keras.KerasTensor,
+    prediction: keras.KerasTensor,
+    expected: keras.KerasTensor,
+    class_weights: ClassWeights,
+    *,
+    batch: bool,
+) -> keras.KerasTensor:
+    """The scalar of :func:`dice`; product is truth times prediction."""
+    overlap, predicted, true = (
+        _foreground_sum(tensor, batch=batch) for tensor in (product, prediction, expected)
+    )
+    score = (2.0 * overlap + SMOOTH_PIXELS) / (true + predicted + SMOOTH_PIXELS)
+    return 1.0 - _mean_over_foreground(score, class_weights)
 
 
 def _weight_of_pixels(
@@ -387,22 +425,12 @@ def _weight_of_pixels(
     return ops.sum(expected * weights, axis=-1)
 
 
-def _foreground_pixels(
-    truth: keras.KerasTensor, prediction: keras.KerasTensor, *, batch: bool
-) -> tuple[keras.KerasTensor, keras.KerasTensor, keras.KerasTensor]:
-    """Overlap, predicted and true pixels of the foreground classes, (C - 1,) or (B, C - 1) each.
+def _foreground_sum(tensor: keras.KerasTensor, *, batch: bool) -> keras.KerasTensor:
+    """Sum over the pixels, of the foreground classes, (C - 1,) or (B, C - 1).
 
-    The false ones are what is left, so that no tensor has more than two consumers (see `blocks`).
+    The background is left out of the sums: to cut it off before costs a copy of all pixels.
     """
-    prediction = _probabilities(prediction)
-    axes = (0, 1, 2) if batch else (1, 2)
-    expected = _one_hot(truth, prediction)[..., 1:]
-    found = prediction[..., 1:]
-    return (
-        ops.sum(expected * found, axis=axes),
-        ops.sum(found, axis=axes),
-        ops.sum(expected, axis=axes),
-    )
+    return ops.sum(tensor, axis=(0, 1, 2) if batch else (1, 2))[..., 1:]
 
 
 def _tversky_index(
@@ -414,7 +442,12 @@ def _tversky_index(
     beta: float,
 ) -> keras.KerasTensor:
     """T of :func:`tversky`, with FP = predicted - TP and FN = true - TP put in."""
-    overlap, predicted, true = _foreground_pixels(truth, prediction, batch=batch)
+    prediction = _probabilities(prediction)
+    expected = _one_hot(truth, prediction)
+    overlap, predicted, true = (
+        _foreground_sum(tensor, batch=batch)
+        for tensor in (expected * prediction, prediction, expected)
+    )
     # One sum of a stack, not of three terms, so that its order is fixed (see `blocks`).
     terms = ops.stack([overlap, predicted, true], axis=-1)
     prices = ops.convert_to_tensor((1.0 - alpha - beta, alpha, beta), dtype=terms.dtype)

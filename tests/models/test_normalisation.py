@@ -151,8 +151,9 @@ def test_instance_normalisation_gives_each_channel_of_each_picture_mean_0_and_de
     np.testing.assert_allclose(outputs.std(axis=(1, 2)), 1, atol=1e-3)
 
 
+@pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_instance_normalisation_agrees_with_keras_forward_and_backward(dtype):
+def test_instance_normalisation_agrees_with_keras_forward_and_backward(dtype, training):
     policy = "mixed_bfloat16" if dtype == "bfloat16" else dtype
     results = []
     for kind, arguments in (
@@ -162,7 +163,7 @@ def test_instance_normalisation_agrees_with_keras_forward_and_backward(dtype):
         layer = kind(dtype=policy, **arguments)
         layer.build(SHAPE)
         layer.set_weights([np.array([0.5, 2.0]), np.array([-1.0, 1.0])])
-        outputs, gradients = outputs_and_gradients(layer, inputs_of(dtype), True)
+        outputs, gradients = outputs_and_gradients(layer, inputs_of(dtype), training)
         assert outputs.dtype == dtype
         results.append([tf.cast(value, tf.float32) for value in (outputs, *gradients)])
     tolerance = 0.02 if dtype == "bfloat16" else 1e-4
