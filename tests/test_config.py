@@ -174,6 +174,16 @@ def test_class_weights_of_the_wrong_length_are_refused(tmp_path: Path, weights: 
     assert "train.loss.class_weights must hold one number for each of the 3 classes" in message
 
 
+def test_weights_of_deep_supervision_are_as_many_as_there_are_outputs(tmp_path: Path) -> None:
+    message = wrong(tmp_path, "deep_supervision: false", "deep_supervision: [1.0, 0.5]")
+    assert "true, false or as many weights as depth (4), the first above 0" in message
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    path = tmp_path / "params.yaml"
+    four = text.replace("deep_supervision: false", "deep_supervision: [1.0, 0.5, 0.2, 0]")
+    path.write_text(four, encoding="utf-8")
+    assert load_params(path).train.model.deep_supervision == (1.0, 0.5, 0.2, 0.0)
+
+
 def test_a_patch_larger_than_the_prepared_slice_is_refused(tmp_path: Path) -> None:
     message = wrong(tmp_path, "patch_size: null", "patch_size: [256, 256]")
     assert (

@@ -39,6 +39,7 @@ def _known_and_different(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 Architectures = Annotated[Words, AfterValidator(_known_and_different)]
+Weights = Annotated[tuple[Annotated[float, Field(ge=0)], ...], Strict(False)]
 Pair = Annotated[tuple[Positive, Positive], Strict(False)]
 Size = Annotated[
     tuple[Annotated[int, Field(ge=16, le=8192)], Annotated[int, Field(ge=16, le=8192)]],
@@ -194,14 +195,24 @@ class Model(Group):
     normalisation: Literal["batch", "instance", "none"]
     upsampling: Literal["transpose", "bilinear", "nearest"]
     residual: bool
-    deep_supervision: bool
+    deep_supervision: bool | Weights
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Model:
+        weights = self.deep_supervision
+        if not isinstance(weights, bool) and (len(weights) != self.depth or not weights[0]):
+            raise ValueError(
+                f"deep_supervision must be true, false or as many weights as depth ({self.depth}), "
+                f"the first above 0, got {list(weights)}"
+            )
+        return self
 
 
 class Loss(Group):
     """What training makes small."""
 
     name: str
-    class_weights: Annotated[tuple[Annotated[float, Field(ge=0)], ...], Strict(False)] | None
+    class_weights: Weights | None
     parameters: dict[str, bool | float]
 
     @model_validator(mode="after")

@@ -1,5 +1,6 @@
 """What all encoder-decoder networks have in common: their numbers, the encoder and the heads."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,7 +25,8 @@ class Design:
         residual: Whether the blocks of the encoder are residual
             (see :func:`src.models.blocks.convolution_block`).
         deep_supervision: Whether the network has further outputs in training, `depth` in all
-            (see :class:`src.models.supervision.DeeplySupervised`).
+            (see :class:`src.models.supervision.DeeplySupervised`); with weights for them, at least
+            0 and the main output's first, in place of those of the network's paper.
 
     Raises:
         ValueError: An argument is out of its range. (The names are checked where they are used.)
@@ -38,7 +40,7 @@ class Design:
     normalisation: str
     upsampling: str
     residual: bool = False
-    deep_supervision: bool = False
+    deep_supervision: bool | Sequence[float] = False
 
     def __post_init__(self) -> None:
         if self.in_channels < 1:
@@ -61,6 +63,20 @@ class Design:
             raise ValueError(
                 f"deep_supervision needs a depth of at least 2, got {self.depth}: there is no "
                 "second output. Set train.model.deep_supervision: false."
+            )
+        if not isinstance(self.deep_supervision, bool):
+            self._check_weights(self.deep_supervision)
+
+    def _check_weights(self, weights: Sequence[float]) -> None:
+        if len(weights) != self.depth:
+            raise ValueError(
+                f"deep_supervision must have one weight for each of the {self.depth} outputs, as "
+                f"many as depth says, the main one first, got {len(weights)}: {list(weights)}."
+            )
+        if not all(math.isfinite(weight) and weight >= 0 for weight in weights) or not weights[0]:
+            raise ValueError(
+                "the weights of deep_supervision must be at least 0, and that of the main output, "
+                f"the first, above it, got {list(weights)}."
             )
 
     def block(
@@ -128,7 +144,7 @@ class Design:
             inputs: The pictures.
             features: End of the names of the head's layers, and what it reads; the main one first.
             strides: See :class:`src.models.supervision.DeeplySupervised`.
-            weights: See there.
+            weights: See there; those of the design come first.
             name: Name of the model.
 
         Returns:
@@ -140,4 +156,6 @@ class Design:
         ]
         if len(outputs) == 1:
             return keras.Model(inputs, outputs[0], name=name)
+        if not isinstance(self.deep_supervision, bool):
+            weights = self.deep_supervision
         return DeeplySupervised(inputs, outputs, name=name, strides=strides, weights=weights)

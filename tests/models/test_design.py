@@ -18,6 +18,12 @@ from tests.models.networks import SMALL
             {"depth": 1, "deep_supervision": True},
             r"deep_supervision needs a depth of at least 2, got 1.*model.deep_supervision: false",
         ),
+        (
+            {"depth": 3, "deep_supervision": (1.0, 0.5)},
+            r"one weight for each of the 3 outputs.*got 2: \[1.0, 0.5\]",
+        ),
+        ({"depth": 2, "deep_supervision": (0.0, 0.5)}, "that of the main output, the first, above"),
+        ({"depth": 2, "deep_supervision": (1.0, -0.5)}, "must be at least 0"),
     ],
 )
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

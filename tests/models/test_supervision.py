@@ -75,6 +75,13 @@ def test_weights_halve_with_the_size_and_are_equal_at_one_size():
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_weights_of_ones_own_take_the_place_of_those_of_the_paper(architecture):
+    weights = (1.0, 0.3, 0.1)
+    model = build_model(architecture, **{**EVERYTHING, "depth": 3, "deep_supervision": weights})
+    assert model.output_weights == weights
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_training_moves_every_kernel_and_halves_the_loss(architecture):
     # Every kernel: no head, gate or node stands beside the path of the gradients.
     model, losses = trained(architecture, steps=40, residual=True, deep_supervision=True)
