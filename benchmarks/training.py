@@ -35,9 +35,9 @@ PROGRAMS = {
     OURS: [str(ROOT / "benchmarks" / "training_steps.py")],
     "pytorch": [str(PEERS / "torch_steps.py")],
     "keras": [str(PEERS / "keras_steps.py")],
-    "keras-without-xla": [str(PEERS / "keras_steps.py")],
+    "keras-xla": [str(PEERS / "keras_steps.py")],
 }
-ARGUMENTS = {"keras-without-xla": ["False"]}  # after the task
+ARGUMENTS = {"keras-xla": ["xla"]}  # after the task
 DEFAULT_PEERS = "pytorch,keras"
 FIRST_STEPS = 3  # of a turn that is not counted, from which the length of the others follows
 
@@ -111,10 +111,10 @@ def compare(
     }
 
 
-def ratio(ours: Result, other: Result) -> str:
-    """Of the medians, with the range over the rounds."""
+def spread(ours: Result, other: Result) -> str:
+    """The range over the rounds of how many times as fast ours is."""
     rounds = [one / two for one, two in zip(ours.rates, other.rates, strict=True)]
-    return f"{ours.rate / other.rate:.2f} ({min(rounds):.2f} to {max(rounds):.2f})"
+    return f"{min(rounds):.2f} to {max(rounds):.2f}"
 
 
 def names(given: str, known: tuple[str, ...], option: str) -> list[str]:
@@ -166,27 +166,34 @@ def main(
         for architecture in networks
         for size in sizes.split(",")
     ]
-    table = Table("network", "pixels", "parameters", OURS, *chosen,
-                  *(f"ours / {name}" for name in chosen))  # fmt: skip
-    forms: set[str] = set()
+    table = Table("network", "pixels", OURS, *chosen, *(f"ours / {name}" for name in chosen))
+    notes = []
+    versions: set[str] = set()
     with terminal.progress("timing", len(tasks)) as step:
         for task in tasks:
             found = compare(task, chosen, peers_python, seconds=seconds, rounds=rounds)
             ours = found[OURS]
             table.add_row(
-                task.architecture, str(task.size), f"{ours.parameters:,}",
+                task.architecture, str(task.size),
                 *(f"{result.rate:.1f}" for result in found.values()),
-                *(ratio(ours, found[name]) for name in chosen),
+                *(f"{ours.rate / found[name].rate:.2f}" for name in chosen),
             )  # fmt: skip
-            forms |= {f"{name}: {told.form}; {told.versions}" for name, told in found.items()}
+            notes.append(
+                f"{task.architecture} {task.size}: {ours.parameters:,} parameters; {ours.form}; "
+                + "; ".join(
+                    f"{name} in {found[name].form}, ratio {spread(ours, found[name])}"
+                    for name in chosen
+                )
+            )
+            versions |= {result.versions for result in found.values()}
             step()
     terminal.console.print(table)
     terminal.console.print(
         f"images a second of training steps of {batch_size}, each the median of {rounds} turns of "
-        f"{seconds:g} s; in brackets the range over the turns. {machine()}, {cores} used; "
+        f"{seconds:g} s. {machine()}, {cores} used; {', '.join(sorted(versions))}; "
         f"{date.today().isoformat()}"
     )
-    terminal.console.print("\n".join(sorted(forms)))
+    terminal.console.print("\n".join(notes))
 
 
 if __name__ == "__main__":

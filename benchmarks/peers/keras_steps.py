@@ -1,6 +1,6 @@
 """Training steps of stock Keras, for benchmarks/training.py: `compile` and `fit` by default.
 
-That is float32 and, on a CPU too, XLA. The second argument `False` switches XLA off.
+That is float32 and, on a CPU, no XLA. A second argument `xla` switches XLA on.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from benchmarks.turns import Turns
 def main() -> None:
     """Does the steps that it is told to."""
     task, turns = Task.from_argument(sys.argv[1]), Turns()
-    jit_compile = "auto" if len(sys.argv) < 3 else sys.argv[2] == "True"
+    jit_compile = "xla" in sys.argv[2:] or "auto"
     model = build(
         task.architecture, task.size, CHANNELS, CLASSES,
         filters=task.filters, depth=task.depth, dropout=task.dropout,
