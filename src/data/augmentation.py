@@ -25,6 +25,9 @@ PLACE_STREAM, _NUMBER_STREAM, _ELASTIC_STREAM, _NOISE_STREAM = range(4)
 _MOVES = ("flip_x", "flip_y", "angle", "scale", "shear", "shift_x", "shift_y", "elastic")
 _INTENSITIES = ("blur", "low_resolution", "gamma", "contrast", "brightness", "noise")
 _NAMES = (*_MOVES, *_INTENSITIES, *(f"{name} happens" for name in _INTENSITIES))
+# A power of 0 takes five times as long as one of any other number, and air is 0. Beside the value
+# of air the difference is rounded away.
+_SMALLEST_BASE = 1e-20
 # Random displacements on a grid of 3 x 3 points, as the U-Net's authors have them.
 _ELASTIC_POINTS = 3
 _LARGEST = {
@@ -175,7 +178,7 @@ def cut(
         for number, channel in enumerate(channels):
             picture[(number, *inside)] = channel[rows, columns]
         truth[inside] = mask[rows, columns]
-    return np.moveaxis(picture, 0, -1), truth
+    return picture.transpose(1, 2, 0), truth
 
 
 def augment(
@@ -207,7 +210,7 @@ def augment(
     rows, columns = source_of(view, augmentation, numbers, key)
     picture, truth = sampled(channels, mask, rows, columns, pad_value)
     picture = _with_changed_intensities(picture, augmentation, numbers, key, pad_value)
-    return np.moveaxis(picture, 0, -1), truth
+    return picture.transpose(1, 2, 0), truth
 
 
 def numbers_of(key: Key) -> dict[str, float]:
@@ -317,7 +320,8 @@ def sampled(
     if not labels.size:  # the view lies beyond the slice
         empty = np.full((len(channels), *rows.shape), pad_value, np.float32)
         return empty, np.zeros(rows.shape, np.uint8)
-    rows, columns = rows - np.float32(top), columns - np.float32(left)
+    rows = rows - np.float32(top) if top else rows
+    columns = columns - np.float32(left) if left else columns
     picture = np.empty((len(channels), *rows.shape), np.float32)
     for number, channel in enumerate(channels):
         picture[number] = cv2.remap(
@@ -341,7 +345,10 @@ def _with_changed_intensities(
     key: Key,
     pad_value: float,
 ) -> NDArray[np.float32]:
-    """The image (C, h, w) with its intensities changed at random, first what a scanner blurs."""
+    """The image (C, h, w) with its intensities changed at random, first what a scanner blurs.
+
+    In place where that is possible: a new array of this size costs more than what is done to it.
+    """
 
     def largest(name: str) -> float:
         happens = numbers[f"{name} happens"] < augmentation.probability
@@ -359,12 +366,15 @@ def _with_changed_intensities(
         picture = _to_power(picture, math.exp(signed("gamma") * math.log1p(gamma)), pad_value)
     if contrast := largest("contrast"):
         mean = picture.mean()
-        picture = mean + np.float32(1.0 + signed("contrast") * contrast) * (picture - mean)
+        picture -= mean
+        picture *= np.float32(1.0 + signed("contrast") * contrast)
+        picture += mean
     if brightness := largest("brightness"):
-        picture = picture + np.float32(signed("brightness") * brightness)
+        picture += np.float32(signed("brightness") * brightness)
     if deviation := numbers["noise"] * largest("noise"):
         noise = random_stream(key, _NOISE_STREAM).standard_normal(picture.shape, np.float32)
-        picture = picture + np.float32(deviation) * noise
+        noise *= np.float32(deviation)
+        picture += noise
     return picture
 
 
@@ -378,9 +388,14 @@ def _coarse(channel: NDArray[np.float32], factor: float) -> NDArray[np.float32]:
 
 
 def _to_power(picture: NDArray[np.float32], power: float, pad_value: float) -> NDArray[np.float32]:
-    """Values raised to a power between their ends, air among them; one value alone stays."""
+    """Values raised to a power between their ends, air among them; in place. One alone stays."""
     low, high = min(float(picture.min()), pad_value), max(float(picture.max()), pad_value)
     if high <= low:
         return picture
-    unit = np.clip((picture - np.float32(low)) * np.float32(1.0 / (high - low)), 0.0, 1.0)
-    return np.float32(low) + np.float32(high - low) * unit ** np.float32(power)
+    picture -= np.float32(low)
+    picture *= np.float32(1.0 / (high - low))
+    np.clip(picture, _SMALLEST_BASE, 1.0, out=picture)
+    picture **= np.float32(power)
+    picture *= np.float32(high - low)
+    picture += np.float32(low)
+    return picture

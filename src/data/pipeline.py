@@ -176,8 +176,11 @@ class TrainingCases:
         row, wanted = int(plan.rows[position]), int(plan.classes[position])
         mask = self._arrays.slice(row)[1]
         key = (self._seed, epoch, position)
-        random = random_stream(key, PLACE_STREAM)
-        view = place_view(mask, wanted, self._sampling.patch_size, random)
+        if self._sampling.patch_size is None:  # spares the random numbers of a place
+            view = whole(*mask.shape)
+        else:
+            random = random_stream(key, PLACE_STREAM)
+            view = place_view(mask, wanted, self._sampling.patch_size, random)
         channels = _channels(self._arrays, self._neighbours[row])
         air = self._arrays.settings.pad_value
         if self._augmentation is None:
