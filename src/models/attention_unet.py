@@ -48,7 +48,7 @@ def attention_unet(design: Design) -> keras.Model:
         coarser = design.upsample(coarser, level, f"decoder{level}_up")
         joined = keras.layers.Concatenate(name=f"decoder{level}_join")([gated, coarser])
         decoded = design.block(joined, level, f"decoder{level}")
-        has_head = level == 0 or design.deep_supervision
+        has_head = level == 0 or design.is_deeply_supervised
         uses = has_head + (2 if level else 0)
         outputs = blocks.branch(decoded, uses, name=f"decoder{level}_branch")
         if has_head:

@@ -79,6 +79,11 @@ class Design:
                 f"the first, above it, got {list(weights)}."
             )
 
+    @property
+    def is_deeply_supervised(self) -> bool:
+        """Whether the network has further outputs in training."""
+        return bool(self.deep_supervision)
+
     def block(
         self, inputs: keras.KerasTensor, level: int, name: str, *, residual: bool = False
     ) -> keras.KerasTensor:

@@ -50,7 +50,7 @@ def unet(design: Design) -> keras.Model:
         outputs = design.upsample(outputs, level, f"decoder{level}_up")
         outputs = keras.layers.Concatenate(name=f"decoder{level}_join")([*skips[level], outputs])
         outputs = design.block(outputs, level, f"decoder{level}")
-        if level == 0 or design.deep_supervision:
+        if level == 0 or design.is_deeply_supervised:
             features.append((f"_level{level}" if level else "", outputs))
     levels = range(len(features))
     return design.model(

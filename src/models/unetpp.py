@@ -47,7 +47,7 @@ def unetpp(design: Design) -> keras.Model:
 
     def uses(row: int, column: int) -> int:
         """How many nodes and heads read a node (the encoder's pooling apart)."""
-        has_head = row == 0 and (column == depth or (column > 0 and design.deep_supervision))
+        has_head = row == 0 and (column == depth or (column > 0 and design.is_deeply_supervised))
         return (depth - row - column) + (row > 0) + has_head
 
     inputs = keras.Input((None, None, design.in_channels), name="image")
@@ -61,7 +61,7 @@ def unetpp(design: Design) -> keras.Model:
             joined = keras.layers.Concatenate(name=f"{name}_join")([*left, below])
             outputs = design.block(joined, row, name)
             rows[row].append(blocks.branch(outputs, uses(row, column), name=f"{name}_branch"))
-    columns = range(depth, 0, -1) if design.deep_supervision else [depth]
+    columns = range(depth, 0, -1) if design.is_deeply_supervised else [depth]
     return design.model(
         inputs,
         [("" if j == depth else f"_column{j}", rows[0][j].pop()) for j in columns],
