@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import csv
 import re
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -22,6 +26,7 @@ from src.data.pictures import PictureScale
 from src.data.readers import read_scan
 from src.data.scans import ScanFile
 from src.files import whole_file
+from src.processor import cores
 from src.prediction import Image, Wanted, measures, segment, unlike_training, write
 
 if TYPE_CHECKING:
@@ -68,6 +73,14 @@ def picture_scale(known: PictureScale | None, given: dict[str, Any]) -> PictureS
             f"{scale.thickness_mm:g}"
         )
     return scale
+
+
+class EngineName(StrEnum):
+    """What can run a network."""
+
+    AUTO = "auto"
+    KERAS = "keras"
+    OPENVINO = "openvino"
 
 
 # --- The model ------------------------------------------------------------------------------------
@@ -132,9 +145,10 @@ def predict(
     version: str,
     tick: Callable[[], None] = lambda: None,
 ) -> Outcome:
-    """Segments scans one after the other, and writes their files and a row for each.
+    """Segments scans, and writes their files and a row for each, in the order of the scans.
 
-    A scan that cannot be segmented is named in a warning, and the others go on.
+    While the network is at one scan, others are read and written. A scan that cannot be segmented
+    is named in a warning, and the others go on.
 
     Args:
         images: From `find_images`.
@@ -151,51 +165,120 @@ def predict(
     Raises:
         OSError: The output cannot be written.
     """
-    classes = segmenter.class_names[1:]
-    columns = ["path", "mask", "slices", "height", "width", "spacing_y_mm", "spacing_x_mm",
-               "thickness_mm"]  # fmt: skip
-    columns += [f"{quantity}_{name}" for quantity in ("area_mm2", "volume_ml") for name in classes]
-    columns += ["uncertainty", "unlike_training", "seconds", "model", "error"]
-    uneven = {
-        finding.paths[0]: finding.found
-        for finding in images.findings
-        if finding.kind == "slice-spacing"
-    }
+    work = _Work(images, out, segmenter, wanted, scale, version)
     written = failed = doubtful = 0
     with whole_file(out / TABLE) as aside, aside.open("w", newline="", encoding="utf-8") as stream:
-        table = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
+        table = csv.DictWriter(stream, work.columns, restval="", lineterminator="\n")
         table.writeheader()
-        for scan, stem in zip(images.scans, images.stems, strict=True):
-            started = time.perf_counter()
-            row: dict[str, Any] = {"path": scan.path, "model": version}
-            try:
-                image = _read(images.root, scan, scale)
-                thickness, y, x = image.scan.spacing_mm
-                result = segment(segmenter, image.scan.array, wanted, spacing_mm=(y, x))
-                doubts = unlike_training(image, segmenter)
-                mask = write(out / stem, image, result, segmenter, wanted, version=version)
-                doubts += [uneven[scan.path]] if scan.path in uneven else []
-                doubtful += bool(doubts)
-                written += 1
-                row |= {
-                    "mask": mask.relative_to(out).as_posix(),
-                    **dict(zip(("slices", "height", "width"), result.mask.shape, strict=True)),
-                    "spacing_y_mm": round(y, 6),
-                    "spacing_x_mm": round(x, 6),
-                    "thickness_mm": round(thickness, 6),
-                    **measures(result.mask, segmenter.class_names, image.scan.spacing_mm),
-                    "unlike_training": "; ".join(doubts),
-                }
-                if result.mean_uncertainty is not None:
-                    row["uncertainty"] = round(result.mean_uncertainty, 6)
-            except ValueError as error:
-                failed += 1
-                row["error"] = str(error)
-                _warn(scan.path, str(error))
-            table.writerow(row | {"seconds": round(time.perf_counter() - started, 3)})
-            stream.flush()
-            tick()
+        with closing(work.rows()) as rows:
+            for row in rows:
+                written += "mask" in row
+                failed += "error" in row
+                doubtful += bool(row.get("unlike_training"))
+                if "error" in row:
+                    _warn(row["path"], row["error"])
+                table.writerow(row)
+                stream.flush()
+                tick()
     return Outcome(written, failed, doubtful)
+
+
+class _Work:
+    """Scans on their way to masks, several at a time."""
+
+    def __init__(
+        self,
+        images: Images,
+        out: Path,
+        segmenter: AnySegmenter,
+        wanted: Wanted,
+        scale: PictureScale,
+        version: str,
+    ) -> None:
+        self._images, self._out, self._segmenter = images, out, segmenter
+        self._wanted, self._scale, self._version = wanted, scale, version
+        self._stopped = threading.Event()
+        # Reading and writing DICOM silence warnings of its libraries, which is not to be done by
+        # two threads at a time.
+        self._dicom = threading.Lock()
+        self._uneven = {
+            finding.paths[0]: finding.found
+            for finding in images.findings
+            if finding.kind == "slice-spacing"
+        }
+
+    @property
+    def columns(self) -> list[str]:
+        """Of the table."""
+        classes = self._segmenter.class_names[1:]
+        quantities = ("area_mm2", "volume_ml")
+        return [
+            *("path", "mask", "slices", "height", "width", "spacing_y_mm", "spacing_x_mm"),
+            "thickness_mm",
+            *(f"{quantity}_{name}" for quantity in quantities for name in classes),
+            *("uncertainty", "unlike_training", "seconds", "model", "error"),
+        ]
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """A row of the table for each scan, in their order; closing it ends the work."""
+        scans, waiting = self._images.scans, deque[Future[dict[str, Any]]]()
+        # Single slices are many and small. Of large scans, one more than the network is at.
+        small = all(scan.kind == "picture" for scan in scans)
+        number = cores() + 2 if small else 2
+        with ThreadPoolExecutor(number, "scans") as pool:
+            try:
+                for scan, stem in zip(scans, self._images.stems, strict=True):
+                    waiting.append(pool.submit(self._row, scan, stem))
+                    if len(waiting) > 2 * number:
+                        yield waiting.popleft().result()
+                while waiting:
+                    yield waiting.popleft().result()
+            finally:
+                self._stopped.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+
+    def _row(self, scan: ScanFile, stem: str) -> dict[str, Any]:
+        started = time.perf_counter()
+        row: dict[str, Any] = {"path": scan.path, "model": self._version}
+        try:
+            row |= self._segmented(scan, stem)
+        except ValueError as error:
+            row["error"] = str(error)
+        return row | {"seconds": round(time.perf_counter() - started, 3)}
+
+    def _segmented(self, scan: ScanFile, stem: str) -> dict[str, Any]:
+        segmenter, alone = self._segmenter, self._dicom if scan.kind == "dicom" else nullcontext()
+        with alone:
+            self._go_on()
+            image = _read(self._images.root, scan, self._scale)
+        thickness, y, x = image.scan.spacing_mm
+        result = segment(
+            segmenter, image.scan.array, self._wanted, spacing_mm=(y, x), on_slice=self._go_on
+        )
+        doubts = unlike_training(image, segmenter)
+        doubts += [self._uneven[scan.path]] if scan.path in self._uneven else []
+        with alone:
+            self._go_on()
+            mask = write(
+                self._out / stem, image, result, segmenter, self._wanted, version=self._version
+            )
+        row: dict[str, Any] = {
+            "mask": mask.relative_to(self._out).as_posix(),
+            **dict(zip(("slices", "height", "width"), result.mask.shape, strict=True)),
+            "spacing_y_mm": round(y, 6),
+            "spacing_x_mm": round(x, 6),
+            "thickness_mm": round(thickness, 6),
+            **measures(result.mask, segmenter.class_names, image.scan.spacing_mm),
+            "unlike_training": "; ".join(doubts),
+        }
+        if result.mean_uncertainty is not None:
+            row["uncertainty"] = round(result.mean_uncertainty, 6)
+        return row
+
+    def _go_on(self) -> None:
+        """Ends the work on a scan where nobody waits for it any more."""
+        if self._stopped.is_set():
+            raise CancelledError
 
 
 def _read(root: Path, scan: ScanFile, scale: PictureScale) -> Image:
@@ -252,6 +335,10 @@ def main(
     batch_size: Annotated[
         int, typer.Option(min=1, help="slices that go through the network together")
     ] = 8,
+    engine: Annotated[
+        EngineName | None,
+        typer.Option(help="what runs the network; without it as inference.engine said in training"),
+    ] = None,
     overwrite: Annotated[
         bool,
         typer.Option(
@@ -294,9 +381,10 @@ def main(
     from src.model_files import model_hash
 
     folder = model_folder(model, root)
-    segmenter = load_segmenter(folder)
+    segmenter = load_segmenter(folder, engine.value if engine else None)
     version = f"{segmenter.name} {model_hash(folder)}"
     terminal.console.print(f"model: {version} from {model}")
+    terminal.console.print(f"engine: {segmenter.engine_note}")
     unread = [finding for finding in images.findings if finding.severity == "error"]
     for finding in unread:
         _warn(finding.paths[0], f"found {finding.found}. {finding.remedy}")

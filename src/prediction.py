@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -92,6 +92,7 @@ def segment(
     wanted: Wanted,
     *,
     spacing_mm: tuple[float, float],
+    on_slice: Callable[[], None] = lambda: None,
 ) -> Prediction:
     """Segments a stack, a few slices at a time.
 
@@ -100,6 +101,7 @@ def segment(
         array: (D, H, W) in HU.
         spacing_mm: (y, x) of its pixels.
         wanted: What is needed of it.
+        on_slice: Called after every slice; may raise to end the work.
 
     Returns:
         Mask and maps of the size of the stack.
@@ -123,6 +125,7 @@ def segment(
         uncertainty[place] = normalised_entropy(probability)
         if probabilities is not None:
             probabilities[:, place] = np.moveaxis(probability, -1, 0)
+        on_slice()
     mask = np.stack(cleaned(masks, segmenter.postprocessing))
     foreground = uncertainty[mask > 0]
     return Prediction(
