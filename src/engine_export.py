@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import keras
 
 TOLERANCE = 1e-3  # of the Dice of a class, mean over patients
+MESSAGE_LENGTH = 400  # the part of it that names the operation
 
 
 def export(model: keras.Model, model_folder: Path, precision: Precision) -> Path:
@@ -113,7 +114,8 @@ def export_checked(
         found = validation_dice(segmenter.run_by(openvino_engine(folder)), arrays, rows)
     except RuntimeError as error:
         shutil.rmtree(model_folder / FOLDER, ignore_errors=True)
-        return f"keras: OpenVINO cannot run the network ({str(error).splitlines()[0]})"
+        words = " ".join(str(error).split())
+        return f"keras: OpenVINO cannot run the network ({words[:MESSAGE_LENGTH]})"
     gap = float(np.max(np.abs(np.nan_to_num(found) - np.nan_to_num(expected))))
     said = f"Dice of the validation patients within {gap:.1e} of that by Keras"
     if not gap <= TOLERANCE:

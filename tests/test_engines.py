@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from src.engine_export import export
-from src.engines import FOLDER, SIZES_KEPT, openvino_engine, why_keras
+from src.engines import FOLDER, SHAPES_KEPT, openvino_engine, shared_out, why_keras
 from src.inference import load_segmenter
 from src.tiling import Tiling
 from tests.tiny_models import NATIVE, expected_mask, save_threshold_model, save_unet
@@ -107,9 +107,29 @@ def test_a_model_that_was_saved_before_there_was_a_choice_is_read(
 # --- OpenVINO -------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("number", "streams", "expected"),
+    [
+        (1, 2, [1]),
+        (3, 2, [1, 1, 1]),
+        (5, 2, [2, 2, 1]),
+        (8, 2, [4, 4]),
+        (10, 2, [4, 4, 1, 1]),
+        (8, 16, [1] * 8),
+        (0, 2, []),
+    ],
+)
+def test_every_stream_gets_slices_and_no_slice_is_left_out(
+    number: int, streams: int, expected: list[int]
+) -> None:
+    parts = list(shared_out(number, streams))
+    assert [part.stop - part.start for part in parts] == expected
+    assert [row for part in parts for row in range(number)[part]] == list(range(number))
+
+
 def test_slices_of_many_sizes_get_their_own_masks(thresholds: Path) -> None:
     segmenter = load_segmenter(thresholds, "openvino")
-    images = slices(*[(4 + n % (SIZES_KEPT + 3), 5) for n in range(2 * SIZES_KEPT + 6)])
+    images = slices(*[(4 + n % (SHAPES_KEPT + 3), 5) for n in range(2 * SHAPES_KEPT + 6)])
     for mask, image in zip(segmenter.masks(images, batch_size=2), images, strict=True):
         np.testing.assert_array_equal(mask, expected_mask(image))
 
