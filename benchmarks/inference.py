@@ -81,9 +81,7 @@ def make_model(folder: Path, images: NDArray[np.int16], masks: NDArray[np.uint8]
     slices = np.stack([preprocess(image, settings) for image in images[:256]]).astype(np.float32)
     model.fit(slices[..., None], masks[:256], batch_size=8, epochs=2, verbose=0)
     # As after training: a temperature is the rule.
-    card = ModelCard(
-        "unet", CLASSES, 4, SPACING_MM, model.count_params(), policy, temperature=1.2
-    )
+    card = ModelCard("unet", CLASSES, 4, SPACING_MM, model.count_params(), policy, temperature=1.2)
     save_model(folder, model, card, settings)
     export(model, folder, "bfloat16" if policy == "mixed_bfloat16" else "float32")
 
@@ -129,10 +127,10 @@ def time_networks(
     if peers_python:
         peer = str(HERE / "peers" / "torch_inference.py")
         commands[TORCH] = [str(peers_python), peer, str(cores())]
-    programs = {
-        name: Program(command, logs / f"{name}.log") for name, command in commands.items()
-    }
-    table = Table("slices a second", *programs, *(f"ours / {name}" for name in programs if name != OURS))
+    programs = {name: Program(command, logs / f"{name}.log") for name, command in commands.items()}
+    table = Table(
+        "slices a second", *programs, *(f"ours / {name}" for name in programs if name != OURS)
+    )
     with terminal.progress("the network alone", len(WORKED_ON) * rounds) as tick:
         for size, batch in WORKED_ON:
             found: dict[str, list[float]] = {name: [] for name in programs}

@@ -1,6 +1,6 @@
 """Files to mask files as a script would have it: OpenCV, one call of keras predict, OpenCV.
 
-    python benchmarks/keras_files.py IMAGES MASKS MODEL_FOLDER
+python benchmarks/keras_files.py IMAGES MASKS MODEL_FOLDER
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import re
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
@@ -219,7 +219,7 @@ class _Work:
             *("uncertainty", "unlike_training", "seconds", "model", "error"),
         ]
 
-    def rows(self) -> Iterator[dict[str, Any]]:
+    def rows(self) -> Generator[dict[str, Any]]:
         """A row of the table for each scan, in their order; closing it ends the work."""
         scans, waiting = self._images.scans, deque[Future[dict[str, Any]]]()
         # Single slices are many and small. Of large scans, one more than the network is at.
