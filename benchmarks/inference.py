@@ -128,9 +128,10 @@ def time_networks(
         peer = str(HERE / "peers" / "torch_inference.py")
         commands[TORCH] = [str(peers_python), peer, str(cores())]
     programs = {name: Program(command, logs / f"{name}.log") for name, command in commands.items()}
-    table = Table(
-        "slices a second", *programs, *(f"ours / {name}" for name in programs if name != OURS)
-    )
+    others = [name for name in programs if name != OURS]
+    table = Table("slices a second", *programs, *(f"ours / {name}" for name in others))
+    for program in programs.values():
+        program.rate(32, 1, 0.0)  # all have started before one is timed
     with terminal.progress("the network alone", len(WORKED_ON) * rounds) as tick:
         for size, batch in WORKED_ON:
             found: dict[str, list[float]] = {name: [] for name in programs}
@@ -144,7 +145,7 @@ def time_networks(
             table.add_row(
                 f"{size} x {size}, batches of {batch}",
                 *(f"{rate:.0f}" for rate in rates.values()),
-                *(f"{rates[OURS] / rate:.2f}" for name, rate in rates.items() if name != OURS),
+                *(f"{rates[OURS] / rates[name]:.2f}" for name in others),
             )
     for program in programs.values():
         program.close()

@@ -146,6 +146,11 @@ class Segmenter:
         """Whether the slices given must be all slices of one scan, in order."""
         return self.card.context > 0 or bool(self.postprocessing)
 
+    @property
+    def sees_neighbours(self) -> bool:
+        """Whether what a slice gives depends on the slices beside it in a scan."""
+        return self.card.context > 0
+
     def probabilities(
         self, images_hu: Images, spacing_mm: Spacings = None, *, batch_size: int = 16
     ) -> list[NDArray[np.float32]]:
@@ -332,6 +337,11 @@ class Ensemble:
     def needs_whole_scans(self) -> bool:
         """Whether the slices given must be all slices of one scan, in order."""
         return bool(self.postprocessing) or any(s.card.context for s in self.segmenters)
+
+    @property
+    def sees_neighbours(self) -> bool:
+        """Whether what a slice gives depends on the slices beside it in a scan."""
+        return any(s.sees_neighbours for s in self.segmenters)
 
     def probabilities(
         self, images_hu: Images, spacing_mm: Spacings = None, *, batch_size: int = 16

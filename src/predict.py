@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import csv
 import re
-import threading
-import time
-from collections import deque
-from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from contextlib import closing, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -19,15 +15,12 @@ import typer
 
 from src import terminal, tracking
 from src.config import load_params
-from src.data.dicom import read_header
 from src.data.findings import count_of
 from src.data.images import Images, find_images
 from src.data.pictures import PictureScale
-from src.data.readers import read_scan
-from src.data.scans import ScanFile
 from src.files import whole_file
-from src.processor import cores
-from src.prediction import Image, Wanted, measures, segment, unlike_training, write
+from src.prediction import Wanted
+from src.scan_work import ScanWork
 
 if TYPE_CHECKING:
     from src.inference import AnySegmenter
@@ -165,7 +158,7 @@ def predict(
     Raises:
         OSError: The output cannot be written.
     """
-    work = _Work(images, out, segmenter, wanted, scale, version)
+    work = ScanWork(images, out, segmenter, wanted, scale, version)
     written = failed = doubtful = 0
     with whole_file(out / TABLE) as aside, aside.open("w", newline="", encoding="utf-8") as stream:
         table = csv.DictWriter(stream, work.columns, restval="", lineterminator="\n")
@@ -181,114 +174,6 @@ def predict(
                 stream.flush()
                 tick()
     return Outcome(written, failed, doubtful)
-
-
-class _Work:
-    """Scans on their way to masks, several at a time."""
-
-    def __init__(
-        self,
-        images: Images,
-        out: Path,
-        segmenter: AnySegmenter,
-        wanted: Wanted,
-        scale: PictureScale,
-        version: str,
-    ) -> None:
-        self._images, self._out, self._segmenter = images, out, segmenter
-        self._wanted, self._scale, self._version = wanted, scale, version
-        self._stopped = threading.Event()
-        # Reading and writing DICOM silence warnings of its libraries, which is not to be done by
-        # two threads at a time.
-        self._dicom = threading.Lock()
-        self._uneven = {
-            finding.paths[0]: finding.found
-            for finding in images.findings
-            if finding.kind == "slice-spacing"
-        }
-
-    @property
-    def columns(self) -> list[str]:
-        """Of the table."""
-        classes = self._segmenter.class_names[1:]
-        quantities = ("area_mm2", "volume_ml")
-        return [
-            *("path", "mask", "slices", "height", "width", "spacing_y_mm", "spacing_x_mm"),
-            "thickness_mm",
-            *(f"{quantity}_{name}" for quantity in quantities for name in classes),
-            *("uncertainty", "unlike_training", "seconds", "model", "error"),
-        ]
-
-    def rows(self) -> Generator[dict[str, Any]]:
-        """A row of the table for each scan, in their order; closing it ends the work."""
-        scans, waiting = self._images.scans, deque[Future[dict[str, Any]]]()
-        # Single slices are many and small. Of large scans, one more than the network is at.
-        small = all(scan.kind == "picture" for scan in scans)
-        number = cores() + 2 if small else 2
-        with ThreadPoolExecutor(number, "scans") as pool:
-            try:
-                for scan, stem in zip(scans, self._images.stems, strict=True):
-                    waiting.append(pool.submit(self._row, scan, stem))
-                    if len(waiting) > 2 * number:
-                        yield waiting.popleft().result()
-                while waiting:
-                    yield waiting.popleft().result()
-            finally:
-                self._stopped.set()
-                pool.shutdown(wait=False, cancel_futures=True)
-
-    def _row(self, scan: ScanFile, stem: str) -> dict[str, Any]:
-        started = time.perf_counter()
-        row: dict[str, Any] = {"path": scan.path, "model": self._version}
-        try:
-            row |= self._segmented(scan, stem)
-        except ValueError as error:
-            row["error"] = str(error)
-        return row | {"seconds": round(time.perf_counter() - started, 3)}
-
-    def _segmented(self, scan: ScanFile, stem: str) -> dict[str, Any]:
-        segmenter, alone = self._segmenter, self._dicom if scan.kind == "dicom" else nullcontext()
-        with alone:
-            self._go_on()
-            image = _read(self._images.root, scan, self._scale)
-        thickness, y, x = image.scan.spacing_mm
-        result = segment(
-            segmenter, image.scan.array, self._wanted, spacing_mm=(y, x), on_slice=self._go_on
-        )
-        doubts = unlike_training(image, segmenter)
-        doubts += [self._uneven[scan.path]] if scan.path in self._uneven else []
-        with alone:
-            self._go_on()
-            mask = write(
-                self._out / stem, image, result, segmenter, self._wanted, version=self._version
-            )
-        row: dict[str, Any] = {
-            "mask": mask.relative_to(self._out).as_posix(),
-            **dict(zip(("slices", "height", "width"), result.mask.shape, strict=True)),
-            "spacing_y_mm": round(y, 6),
-            "spacing_x_mm": round(x, 6),
-            "thickness_mm": round(thickness, 6),
-            **measures(result.mask, segmenter.class_names, image.scan.spacing_mm),
-            "unlike_training": "; ".join(doubts),
-        }
-        if result.mean_uncertainty is not None:
-            row["uncertainty"] = round(result.mean_uncertainty, 6)
-        return row
-
-    def _go_on(self) -> None:
-        """Ends the work on a scan where nobody waits for it any more."""
-        if self._stopped.is_set():
-            raise CancelledError
-
-
-def _read(root: Path, scan: ScanFile, scale: PictureScale) -> Image:
-    files = tuple(root / file for file in scan.files)
-    try:
-        loaded = read_scan(scan, scale, root=root)
-        modality = read_header(files[0], scan.files[0]).modality if scan.kind == "dicom" else ""
-    except OSError as error:  # of this scan alone; one in writing stops the run
-        raise ValueError(terminal.explain(error)) from error
-    return Image(loaded, scan.kind, files, modality)
 
 
 def _warn(path: str, problem: str) -> None:
