@@ -256,6 +256,7 @@ class _Compiled:
     """A network compiled for one shape, with the requests that may be under way."""
 
     def __init__(self, compiled: Any, requests: int) -> None:
+        self._tensor = openvino().Tensor
         self._free: queue.SimpleQueue[Any] = queue.SimpleQueue()
         for _ in range(requests):
             self._free.put(compiled.create_infer_request())
@@ -264,8 +265,9 @@ class _Compiled:
         """Run it and write what it gives into `results`."""
         request = self._free.get()
         try:
-            request.start_async({0: pictures}, share_inputs=True)
+            request.set_input_tensor(self._tensor(pictures, shared_memory=True))
+            request.set_output_tensor(self._tensor(results, shared_memory=True))
+            request.start_async()
             request.wait()  # other threads run meanwhile
-            np.copyto(results, request.get_output_tensor(0).data)
         finally:
             self._free.put(request)

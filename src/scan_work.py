@@ -135,28 +135,31 @@ class ScanWork:
 
     def _rows_of(self, group: Group) -> list[Row]:
         started = time.perf_counter()
-        rows = [{"path": scan.path, "model": self._version} for scan, _ in group]
+        rows: list[Row] = [{"path": scan.path, "model": self._version} for scan, _ in group]
         read: dict[int, Image] = {}
         for number, (scan, _) in enumerate(group):
             try:
                 read[number] = self._read(scan)
             except ValueError as error:
                 rows[number]["error"] = str(error)
+        results: list[Prediction] = []
         try:
-            results = segment_together(
-                self._segmenter, [image.scan for image in read.values()], self._wanted,
-                on_slice=self._go_on,
-            )  # fmt: skip
+            if read:
+                results = segment_together(
+                    self._segmenter, [image.scan for image in read.values()], self._wanted,
+                    on_slice=self._go_on,
+                )  # fmt: skip
         except ValueError as error:
             if len(group) > 1:  # one of them is to blame
                 return [row for one in group for row in self._rows_of([one])]
-            return [rows[0] | {"error": str(error), "seconds": _seconds(started, 1)}]
+            rows[0]["error"], read = str(error), {}
         for (number, image), result in zip(read.items(), results, strict=True):
             try:
                 rows[number] |= self._written(group[number], image, result)
             except ValueError as error:
                 rows[number]["error"] = str(error)
-        return [row | {"seconds": _seconds(started, len(group))} for row in rows]
+        seconds = round((time.perf_counter() - started) / len(group), 6)
+        return [row | {"seconds": seconds} for row in rows]
 
     def _read(self, scan: ScanFile) -> Image:
         root = self._images.root
@@ -200,8 +203,3 @@ class ScanWork:
         """Ends the work on a scan where nobody waits for it any more."""
         if self._stopped.is_set():
             raise CancelledError
-
-
-def _seconds(started: float, scans: int) -> float:
-    """Since then, for each of so many scans."""
-    return round((time.perf_counter() - started) / scans, 6)

@@ -382,6 +382,15 @@ def test_many_scans_keep_their_order_and_their_own_masks_and_messages(here: Path
         np.testing.assert_array_equal(mask, expected_mask(hu(number)[0]))
 
 
+def test_a_picture_that_is_bad_by_itself_keeps_its_message(here: Path, command) -> None:
+    path = write_ct(here / "in" / "1.png", 1)
+    path.write_bytes(path.read_bytes()[:-30])
+    code, _, warned = command("in", "--out", "out")
+    assert code == 1
+    assert "1.png: found a PNG without its end marker" in warned
+    assert "the file is cut off" in rows(here / "out")[0]["error"]
+
+
 def test_where_a_mask_cannot_be_written_the_work_ends_and_no_table_is_left(
     here: Path, models: Path, command
 ) -> None:
