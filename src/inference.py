@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from src.data.arrays import Arrays
 from src.data.preprocessing import Preprocessing, Spacing, preprocess, restore
 from src.data.stacks import neighbours
+from src.engines import FOLDER, Engine, Identity, keras_engine, openvino_engine, why_keras
 from src.evaluation.temperature import PixelSample, apply_temperature
 from src.model_files import ModelCard, check_alike, load_card, model_folders
 from src.postprocessing import Choice, Postprocessing, choose, majority, postprocess
@@ -34,29 +35,44 @@ class Segmenter:
     """A model together with its preprocessing.
 
     Attributes:
-        model: Keras model, (B, H, W, 2 * context + 1) normalised -> (B, H, W, C) probabilities.
         settings: What is done to a slice first; comes with the model, not from params.yaml.
         card: Classes, architecture and so on.
+        engine: What runs the network.
     """
 
-    def __init__(self, model: keras.Model, settings: Preprocessing, card: ModelCard) -> None:
-        import tensorflow as tf
+    def __init__(
+        self,
+        model: keras.Model | Path,
+        settings: Preprocessing,
+        card: ModelCard,
+        *,
+        engine: Engine | None = None,
+    ) -> None:
+        """Put them together.
 
-        self.model = model
+        Args:
+            model: (B, H, W, 2 * context + 1) normalised -> (B, H, W, C) probabilities; or where
+                it lies, with an engine that does not need it.
+            settings: What is done to a slice first.
+            card: Classes, architecture and so on.
+            engine: What runs the network; None for Keras.
+        """
+        self._model = model
         self.settings = settings
         self.card = card
-        # keras.Model.predict has a high fixed cost a call; one traced function has not. Sizes are
-        # left open so that scans of many sizes share one trace.
-        traced = tf.function(
-            lambda batch: model(batch, training=False),
-            input_signature=[tf.TensorSpec((None, None, None, 2 * card.context + 1), tf.float32)],
-            jit_compile=False,
-        )
+        self.engine = engine or keras_engine(self.model, 2 * card.context + 1)
+        self._network: Forward = self.engine.forward
 
-        def forward(batch: NDArray[np.float32]) -> NDArray[np.float32]:
-            return traced(batch).numpy()
+    @property
+    def model(self) -> keras.Model:
+        """The Keras model, loaded when it is first asked for."""
+        if isinstance(self._model, Path):
+            self._model = _keras_model(self._model, self.card)
+        return self._model
 
-        self._network: Forward = forward
+    def run_by(self, engine: Engine) -> Segmenter:
+        """The same model run by another engine."""
+        return Segmenter(self._model, self.settings, self.card, engine=engine)
 
     @property
     def _forward(self) -> Forward:
@@ -106,6 +122,11 @@ class Segmenter:
         return self.card.architecture
 
     @property
+    def engine_note(self) -> str:
+        """What runs the network, and why, for people."""
+        return self.engine.note
+
+    @property
     def spacing_mm(self) -> tuple[float, float]:
         """Median (y, x) spacing of the training slices."""
         return self.card.spacing_mm
@@ -124,6 +145,11 @@ class Segmenter:
     def needs_whole_scans(self) -> bool:
         """Whether the slices given must be all slices of one scan, in order."""
         return self.card.context > 0 or bool(self.postprocessing)
+
+    @property
+    def sees_neighbours(self) -> bool:
+        """Whether what a slice gives depends on the slices beside it in a scan."""
+        return self.card.context > 0
 
     def probabilities(
         self, images_hu: Images, spacing_mm: Spacings = None, *, batch_size: int = 16
@@ -175,7 +201,9 @@ class Segmenter:
         for number, probability in self.prepared_probabilities(prepared, batch_size=batch_size):
             height, width = images_hu[number].shape
             restored = restore(probability, height, width, self.settings, spacings[number])
-            yield number, apply_temperature(restored, self.card.temperature)
+            if self.card.temperature != 1:
+                restored = apply_temperature(restored, self.card.temperature)
+            yield number, restored
 
     def masks(
         self, images_hu: Images, spacing_mm: Spacings = None, *, batch_size: int = 16
@@ -195,7 +223,8 @@ class Segmenter:
             ValueError: As in `probabilities`.
         """
         results: list[NDArray[np.uint8]] = [np.empty(0, np.uint8)] * len(images_hu)
-        for number, probability in self.each(images_hu, spacing_mm, batch_size=batch_size):
+        plain = self.changed(temperature=1.0)  # which moves no pixel to another class
+        for number, probability in plain.each(images_hu, spacing_mm, batch_size=batch_size):
             results[number] = most_probable(probability)
         return cleaned(results, self.postprocessing)
 
@@ -284,6 +313,11 @@ class Ensemble:
         return f"{architectures}, ensemble of {len(self.segmenters)}"
 
     @property
+    def engine_note(self) -> str:
+        """What runs the networks, and why, for people."""
+        return "; ".join(sorted({s.engine_note for s in self.segmenters}))
+
+    @property
     def settings(self) -> Preprocessing:
         """Preprocessing of the first model, for drawing and warnings; each model uses its own."""
         return self.segmenters[0].settings
@@ -303,6 +337,11 @@ class Ensemble:
     def needs_whole_scans(self) -> bool:
         """Whether the slices given must be all slices of one scan, in order."""
         return bool(self.postprocessing) or any(s.card.context for s in self.segmenters)
+
+    @property
+    def sees_neighbours(self) -> bool:
+        """Whether what a slice gives depends on the slices beside it in a scan."""
+        return any(s.sees_neighbours for s in self.segmenters)
 
     def probabilities(
         self, images_hu: Images, spacing_mm: Spacings = None, *, batch_size: int = 16
@@ -412,12 +451,13 @@ def _checked(image: NDArray[Any], number: int) -> NDArray[Any]:
     return image
 
 
-def load_segmenter(folder: Path) -> AnySegmenter:
+def load_segmenter(folder: Path, engine: str | None = None) -> AnySegmenter:
     """Loads what `save_model` wrote: one model, or those of several folds as one.
 
     Args:
         folder: A model folder, such as models/unet/fold0 or the one inside a registered model; or
             a folder of such folders, fold0, fold1, …, such as models/unet.
+        engine: "auto", "keras" or "openvino"; None for what the model's card says.
 
     Returns:
         The model with its preprocessing. Several are an ensemble, whose postprocessing is what
@@ -430,22 +470,41 @@ def load_segmenter(folder: Path) -> AnySegmenter:
     """
     cards = {path: load_card(path) for path in model_folders(folder)}
     check_alike(folder, cards)
-    segmenters = [_load(path, card) for path, card in cards.items()]
+    segmenters = [_load(path, card, engine or card.engine) for path, card in cards.items()]
     if len(segmenters) == 1:
         return segmenters[0]
     return Ensemble(segmenters, majority([card.postprocessing for card in cards.values()]))
 
 
-def _load(folder: Path, card: ModelCard) -> Segmenter:
+def _load(folder: Path, card: ModelCard, wanted: str) -> Segmenter:
+    path, settings = folder / "model.keras", Preprocessing.load(folder / "preprocessing.json")
+    why = why_keras(wanted, folder)
+    if why:
+        model = _keras_model(path, card)
+        engine = keras_engine(model, 2 * card.context + 1, why)
+        return Segmenter(model, settings, card, engine=engine)
+    identity = Identity.load(folder / FOLDER)
+    found = (identity.architecture, identity.in_channels, identity.num_classes)
+    if found != (card.architecture, 2 * card.context + 1, len(card.classes)):
+        raise ValueError(
+            f"{folder}: model.json describes a {card.architecture} of {2 * card.context + 1} "
+            f"channels and {len(card.classes)} classes, model.keras holds a {found[0]} of "
+            f"{found[1]} channels and {found[2]} classes. Restore both from one run, or train "
+            "again with `dvc repro train`."
+        )
+    return Segmenter(path, settings, card, engine=openvino_engine(folder / FOLDER))
+
+
+def _keras_model(path: Path, card: ModelCard) -> keras.Model:
     import keras
 
     from src.models.checks import check_model  # src.models registers the layers of model.keras
 
-    model = keras.models.load_model(folder / "model.keras", compile=False)
+    model = keras.models.load_model(path, compile=False)
     check_model(
         model,
         architecture=card.architecture,
         in_channels=2 * card.context + 1,
         num_classes=len(card.classes),
     )
-    return Segmenter(model, Preprocessing.load(folder / "preprocessing.json"), card)
+    return model

@@ -36,6 +36,7 @@ class ModelCard:
         postprocessing: What is done to the masks.
         temperature: Logits are divided by it, so that probabilities mean what they say; 1: as the
             network gives them. It moves no pixel to another class.
+        engine: What is to run the network: auto, keras or openvino.
         recipe: The same for the models of all folds that were made alike, of the same data.
     """
 
@@ -50,11 +51,15 @@ class ModelCard:
     flips: bool = False
     postprocessing: Postprocessing = field(default_factory=Postprocessing)
     temperature: float = 1.0
+    engine: str = "auto"
     recipe: str = ""
 
 
 def save_model(folder: Path, model: keras.Model, card: ModelCard, settings: Preprocessing) -> None:
-    """Writes a model folder: model.keras, preprocessing.json, model.json."""
+    """Writes a model folder: model.keras, preprocessing.json, model.json.
+
+    `engine_export.export_checked` adds the network for OpenVINO.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     model.save(folder / "model.keras")
     settings.save(folder / "preprocessing.json")
@@ -74,6 +79,8 @@ def load_card(folder: Path) -> ModelCard:
             f"{folder}: no model there (model.json is missing). Train one with `dvc repro train`."
         )
     content = json.loads(path.read_text(encoding="utf-8"))
+    # A model that was saved before there was a choice does not name one.
+    content.setdefault("engine", "auto")
     known = {entry.name for entry in fields(ModelCard)}
     if set(content) != known:
         raise ValueError(

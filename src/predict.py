@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import re
-import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -15,14 +15,12 @@ import typer
 
 from src import terminal, tracking
 from src.config import load_params
-from src.data.dicom import read_header
 from src.data.findings import count_of
 from src.data.images import Images, find_images
 from src.data.pictures import PictureScale
-from src.data.readers import read_scan
-from src.data.scans import ScanFile
 from src.files import whole_file
-from src.prediction import Image, Wanted, measures, segment, unlike_training, write
+from src.prediction import Wanted
+from src.scan_work import ScanWork
 
 if TYPE_CHECKING:
     from src.inference import AnySegmenter
@@ -68,6 +66,14 @@ def picture_scale(known: PictureScale | None, given: dict[str, Any]) -> PictureS
             f"{scale.thickness_mm:g}"
         )
     return scale
+
+
+class EngineName(StrEnum):
+    """What can run a network."""
+
+    AUTO = "auto"
+    KERAS = "keras"
+    OPENVINO = "openvino"
 
 
 # --- The model ------------------------------------------------------------------------------------
@@ -132,9 +138,10 @@ def predict(
     version: str,
     tick: Callable[[], None] = lambda: None,
 ) -> Outcome:
-    """Segments scans one after the other, and writes their files and a row for each.
+    """Segments scans, and writes their files and a row for each, in the order of the scans.
 
-    A scan that cannot be segmented is named in a warning, and the others go on.
+    While the network is at one scan, others are read and written. A scan that cannot be segmented
+    is named in a warning, and the others go on.
 
     Args:
         images: From `find_images`.
@@ -151,61 +158,22 @@ def predict(
     Raises:
         OSError: The output cannot be written.
     """
-    classes = segmenter.class_names[1:]
-    columns = ["path", "mask", "slices", "height", "width", "spacing_y_mm", "spacing_x_mm",
-               "thickness_mm"]  # fmt: skip
-    columns += [f"{quantity}_{name}" for quantity in ("area_mm2", "volume_ml") for name in classes]
-    columns += ["uncertainty", "unlike_training", "seconds", "model", "error"]
-    uneven = {
-        finding.paths[0]: finding.found
-        for finding in images.findings
-        if finding.kind == "slice-spacing"
-    }
+    work = ScanWork(images, out, segmenter, wanted, scale, version)
     written = failed = doubtful = 0
     with whole_file(out / TABLE) as aside, aside.open("w", newline="", encoding="utf-8") as stream:
-        table = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
+        table = csv.DictWriter(stream, work.columns, restval="", lineterminator="\n")
         table.writeheader()
-        for scan, stem in zip(images.scans, images.stems, strict=True):
-            started = time.perf_counter()
-            row: dict[str, Any] = {"path": scan.path, "model": version}
-            try:
-                image = _read(images.root, scan, scale)
-                thickness, y, x = image.scan.spacing_mm
-                result = segment(segmenter, image.scan.array, wanted, spacing_mm=(y, x))
-                doubts = unlike_training(image, segmenter)
-                mask = write(out / stem, image, result, segmenter, wanted, version=version)
-                doubts += [uneven[scan.path]] if scan.path in uneven else []
-                doubtful += bool(doubts)
-                written += 1
-                row |= {
-                    "mask": mask.relative_to(out).as_posix(),
-                    **dict(zip(("slices", "height", "width"), result.mask.shape, strict=True)),
-                    "spacing_y_mm": round(y, 6),
-                    "spacing_x_mm": round(x, 6),
-                    "thickness_mm": round(thickness, 6),
-                    **measures(result.mask, segmenter.class_names, image.scan.spacing_mm),
-                    "unlike_training": "; ".join(doubts),
-                }
-                if result.mean_uncertainty is not None:
-                    row["uncertainty"] = round(result.mean_uncertainty, 6)
-            except ValueError as error:
-                failed += 1
-                row["error"] = str(error)
-                _warn(scan.path, str(error))
-            table.writerow(row | {"seconds": round(time.perf_counter() - started, 3)})
-            stream.flush()
-            tick()
+        with closing(work.rows()) as rows:
+            for row in rows:
+                written += "mask" in row
+                failed += "error" in row
+                doubtful += bool(row.get("unlike_training"))
+                if "error" in row:
+                    _warn(row["path"], row["error"])
+                table.writerow(row)
+                stream.flush()
+                tick()
     return Outcome(written, failed, doubtful)
-
-
-def _read(root: Path, scan: ScanFile, scale: PictureScale) -> Image:
-    files = tuple(root / file for file in scan.files)
-    try:
-        loaded = read_scan(scan, scale, root=root)
-        modality = read_header(files[0], scan.files[0]).modality if scan.kind == "dicom" else ""
-    except OSError as error:  # of this scan alone; one in writing stops the run
-        raise ValueError(terminal.explain(error)) from error
-    return Image(loaded, scan.kind, files, modality)
 
 
 def _warn(path: str, problem: str) -> None:
@@ -252,6 +220,10 @@ def main(
     batch_size: Annotated[
         int, typer.Option(min=1, help="slices that go through the network together")
     ] = 8,
+    engine: Annotated[
+        EngineName | None,
+        typer.Option(help="what runs the network; without it as inference.engine said in training"),
+    ] = None,
     overwrite: Annotated[
         bool,
         typer.Option(
@@ -294,9 +266,10 @@ def main(
     from src.model_files import model_hash
 
     folder = model_folder(model, root)
-    segmenter = load_segmenter(folder)
+    segmenter = load_segmenter(folder, engine.value if engine else None)
     version = f"{segmenter.name} {model_hash(folder)}"
     terminal.console.print(f"model: {version} from {model}")
+    terminal.console.print(f"engine: {segmenter.engine_note}")
     unread = [finding for finding in images.findings if finding.severity == "error"]
     for finding in unread:
         _warn(finding.paths[0], f"found {finding.found}. {finding.remedy}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -86,6 +86,70 @@ class Prediction:
     probabilities: NDArray[np.float32] | None
 
 
+def check_values(scan: Scan) -> None:
+    """Raises ValueError where a slice holds values that are not finite."""
+    for number, image in enumerate(scan.array):
+        if not np.isfinite(image).all():
+            raise ValueError(
+                f"found values that are not numbers in slice {number}, expected HU everywhere. "
+                "Export it again, or fill them with -1024."
+            )
+
+
+def segment_together(
+    segmenter: AnySegmenter,
+    scans: Sequence[Scan],
+    wanted: Wanted,
+    *,
+    on_slice: Callable[[], None] = lambda: None,
+) -> list[Prediction]:
+    """Segments scans, a few slices at a time.
+
+    Args:
+        segmenter: The model with its preprocessing.
+        scans: (D, H, W) each, in HU and finite. A single one, where the model sees neighbours.
+        wanted: What is needed of them.
+        on_slice: Called after every slice; may raise to end the work.
+
+    Returns:
+        Mask and maps of each, of its size.
+
+    Raises:
+        ValueError: A slice cannot be brought to what the network takes.
+    """
+    owners = [(scan, place) for scan, one in enumerate(scans) for place in range(len(one.array))]
+    masks = [[np.empty(0, np.uint8)] * len(scan.array) for scan in scans]
+    uncertainty = [np.empty(scan.array.shape, np.float32) for scan in scans]
+    by_class: list[NDArray[np.float32]] | None = None
+    if wanted.probabilities:
+        by_class = [
+            np.empty((segmenter.num_classes, *scan.array.shape), np.float32) for scan in scans
+        ]
+    # The whole stack in order: a network with context sees neighbours, cleaning sees the volume.
+    images = [image for scan in scans for image in scan.array]
+    spacings = [scan.spacing_mm[1:] for scan in scans for _ in scan.array]
+    for number, probability in segmenter.each(images, spacings, batch_size=wanted.batch_size):
+        scan, place = owners[number]
+        masks[scan][place] = most_probable(probability)
+        uncertainty[scan][place] = normalised_entropy(probability)
+        if by_class is not None:
+            by_class[scan][:, place] = np.moveaxis(probability, -1, 0)
+        on_slice()
+    results = []
+    for scan, (slices, unsure) in enumerate(zip(masks, uncertainty, strict=True)):
+        mask = np.stack(cleaned(slices, segmenter.postprocessing))
+        foreground = unsure[mask > 0]
+        results.append(
+            Prediction(
+                mask,
+                float(foreground.mean(dtype=np.float64)) if foreground.size else None,
+                unsure if wanted.uncertainty else None,
+                by_class[scan] if by_class is not None else None,
+            )
+        )
+    return results
+
+
 def segment(
     segmenter: AnySegmenter,
     array: NDArray[np.float32],
@@ -93,44 +157,15 @@ def segment(
     *,
     spacing_mm: tuple[float, float],
 ) -> Prediction:
-    """Segments a stack, a few slices at a time.
-
-    Args:
-        segmenter: The model with its preprocessing.
-        array: (D, H, W) in HU.
-        spacing_mm: (y, x) of its pixels.
-        wanted: What is needed of it.
-
-    Returns:
-        Mask and maps of the size of the stack.
+    """Segments one stack, (D, H, W) in HU with pixels of (y, x) mm; see `segment_together`.
 
     Raises:
         ValueError: A slice holds values that are not finite.
     """
-    for number, image in enumerate(array):
-        if not np.isfinite(image).all():
-            raise ValueError(
-                f"found values that are not numbers in slice {number}, expected HU everywhere. "
-                "Export it again, or fill them with -1024."
-            )
-    masks = [np.empty(0, np.uint8)] * len(array)
-    uncertainty = np.empty(array.shape, np.float32)
-    by_class = (segmenter.num_classes, *array.shape)
-    probabilities = np.empty(by_class, np.float32) if wanted.probabilities else None
-    # The whole stack in order: a network with context sees neighbours, cleaning sees the volume.
-    for place, probability in segmenter.each(array, spacing_mm, batch_size=wanted.batch_size):
-        masks[place] = most_probable(probability)
-        uncertainty[place] = normalised_entropy(probability)
-        if probabilities is not None:
-            probabilities[:, place] = np.moveaxis(probability, -1, 0)
-    mask = np.stack(cleaned(masks, segmenter.postprocessing))
-    foreground = uncertainty[mask > 0]
-    return Prediction(
-        mask,
-        float(foreground.mean(dtype=np.float64)) if foreground.size else None,
-        uncertainty if wanted.uncertainty else None,
-        probabilities,
-    )
+    scan = Scan(array, (1.0, *spacing_mm), None, None, str(array.dtype))
+    check_values(scan)
+    [result] = segment_together(segmenter, [scan], wanted)
+    return result
 
 
 def measures(

@@ -184,6 +184,17 @@ def test_every_stage_ran_and_its_outputs_are_there(finished: Repository) -> None
             assert (finished.root / out["path"]).exists(), out["path"]
 
 
+def test_the_network_is_there_for_openvino_unless_the_run_says_why_not(
+    finished: Repository,
+) -> None:
+    folder = finished.root / "models" / "unet" / "fold0"
+    said = json.loads((folder / "run.json").read_text(encoding="utf-8"))["engine"]
+    # Two epochs leave many pixels undecided: a few may well fall to another class.
+    assert said.startswith(("openvino: Dice of the validation", "keras: OpenVINO gave a Dice"))
+    assert (folder / "engine").is_dir() is said.startswith("openvino")
+    assert f"engine {said}" in finished.log
+
+
 def test_nothing_is_left_to_do_and_a_second_run_does_nothing(finished: Repository) -> None:
     runs = len(finished.client.search_runs(["0"]))
     assert "Data and pipelines are up to date" in finished("dvc", "status")

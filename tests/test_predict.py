@@ -277,6 +277,24 @@ def test_the_folds_of_an_architecture_segment_as_one(here: Path, command, models
     assert rows(out)[0]["model"].startswith("unet, ensemble of 2 ")
 
 
+def test_what_runs_the_network_is_said_and_can_be_chosen(
+    here: Path, command, models: Path, tmp_path: Path
+) -> None:
+    from src.engine_export import export
+    from src.inference import load_segmenter
+
+    folder = shutil.copytree(models / "threshold", tmp_path / "exported")
+    export(load_segmenter(folder, "keras").model, folder, "float32")
+    write_ct(here / "1.png", 1)
+    for engine, said in (("openvino", "engine: OpenVINO 20"), ("keras", "engine: Keras: as asked")):
+        code, printed, _ = command("1.png", "--out", engine, "--engine", engine, model=str(folder))
+        assert code == 0
+        assert said in printed
+        np.testing.assert_array_equal(png(here / engine / "1_mask.png"), expected_mask(hu(1)[0]))
+    _, printed, _ = command("1.png", "--out", "without", "--engine", "openvino")
+    assert "engine: Keras: threshold has no engine/ for OpenVINO" in printed
+
+
 def test_the_champion_of_the_registry_is_used(here: Path, command, models: Path) -> None:
     store = tracking.open_store(here)
     with tracking.start_run(store, "unet, 3f9c1e", parameters={"seed": 7}, tags=TAGS) as run:
@@ -343,6 +361,59 @@ def test_a_bad_scan_is_named_the_others_are_written_and_the_exit_code_is_one(
     assert "the file is cut off" in table["2.png"]["error"]
     assert table["2.png"]["mask"] == table["2.png"]["area_mm2_organ"] == ""
     assert table["3.png"]["error"] == ""
+
+
+def test_many_scans_keep_their_order_and_their_own_masks_and_messages(here: Path, command) -> None:
+    numbers = range(10, 50)
+    for number in numbers:
+        write_ct(here / "in" / f"{number}.png", number)
+    for number in (12, 30, 49):
+        path = here / "in" / f"{number}.png"
+        path.write_bytes(path.read_bytes()[:-30])
+    code, _, warned = command("in", "--out", "out")
+    assert code == 1
+    table = rows(here / "out")
+    assert [row["path"] for row in table] == [f"{number}.png" for number in numbers]
+    assert [row["path"] for row in table if row["error"]] == ["12.png", "30.png", "49.png"]
+    told = [line for line in warned.splitlines() if "without its end marker" in line]
+    assert [line.split(": ")[1] for line in told] == ["12.png", "30.png", "49.png"]
+    for number in set(numbers) - {12, 30, 49}:
+        mask = png(here / "out" / f"{number}_mask.png")
+        np.testing.assert_array_equal(mask, expected_mask(hu(number)[0]))
+
+
+def test_a_picture_that_is_bad_by_itself_keeps_its_message(here: Path, command) -> None:
+    path = write_ct(here / "in" / "1.png", 1)
+    path.write_bytes(path.read_bytes()[:-30])
+    code, _, warned = command("in", "--out", "out")
+    assert code == 1
+    assert "1.png: found a PNG without its end marker" in warned
+    assert "the file is cut off" in rows(here / "out")[0]["error"]
+
+
+def test_where_a_mask_cannot_be_written_the_work_ends_and_no_table_is_left(
+    here: Path, models: Path, command
+) -> None:
+    for number in range(10, 40):
+        write_ct(here / "in" / f"{number}.png", number)
+    (here / "out" / "15_mask.png").mkdir(parents=True)  # a folder where a file must go
+    code, _, warned = command("in", "--out", "out", "--overwrite")
+    assert code == 1
+    assert "15_mask.png" in warned
+    assert not (here / "out" / "predictions.csv").exists()
+    assert not (here / "out" / "39_mask.png").exists()
+
+
+def test_series_are_read_beside_each_other_without_mixing_them_up(here: Path, command) -> None:
+    for number in range(6):
+        write_series(here / "in" / f"ct{number}", hu(number, depth=2))
+        write_volume(here / "in" / f"v{number}.nii.gz", hu(10 + number, depth=3))
+    assert command("in", "--out", "out", "--format", "nifti")[0] == 0
+    for number in range(6):
+        series = nifti(here / "out" / f"ct{number}_mask.nii.gz")
+        np.testing.assert_array_equal(series, expected_mask(hu(number, depth=2)))
+        volume = nifti(here / "out" / f"v{number}_mask.nii.gz")
+        np.testing.assert_array_equal(volume, expected_mask(hu(10 + number, depth=3)))
 
 
 def test_a_dicom_file_that_cannot_be_read_is_named_and_the_exit_code_is_one(
@@ -440,7 +511,12 @@ def test_an_interrupted_run_leaves_no_table(here: Path, models: Path) -> None:
             find_images(here / "in", ()), here / "out", load_segmenter(models / "threshold"),
             Wanted(), PictureScale(1, -1024, (1, 1), 1), version="a", tick=interrupt,
         )  # fmt: skip
-    assert [path.name for path in (here / "out").iterdir()] == ["1_mask.png"]
+    # Others were under way; what is there is whole.
+    found = sorted((here / "out").iterdir())
+    assert found[0].name == "1_mask.png"
+    for path in found:
+        number = int(path.name.removesuffix("_mask.png"))
+        np.testing.assert_array_equal(png(path), expected_mask(hu(number)[0]))
 
 
 def test_help_starts_no_tensorflow_and_no_mlflow_and_has_an_example() -> None:

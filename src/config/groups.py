@@ -295,6 +295,7 @@ class Train(Group):
 class Inference(Group):
     """How a trained model segments; kept with the model."""
 
+    engine: Literal["auto", "keras", "openvino"]
     overlap: Annotated[float, Field(ge=0, lt=1)]
     flips: bool
     postprocessing: bool

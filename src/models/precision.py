@@ -4,13 +4,11 @@ These functions look at the machine and decide; nothing is set here. The reason 
 printed at the start of a run, since the choice changes both speed and the last digits.
 """
 
-from pathlib import Path
-
 import keras
 
+from src.processor import cpu_bfloat16, cpu_flags
+
 PRECISIONS = ("auto", "float32", "mixed_bfloat16")
-# Without one of these a CPU emulates bfloat16, many times slower than float32.
-CPU_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
 # NVIDIA Ampere, the first generation with bfloat16.
 COMPUTE_CAPABILITY = (8, 0)
 
@@ -62,9 +60,7 @@ def bfloat16_support(
         number = ".".join(map(str, compute_capability))
         verb = "has" if supported else "has no"
         return supported, f"the GPU {verb} bfloat16 units (compute capability {number})"
-    if found := sorted(CPU_FLAGS & flags):
-        return True, f"the CPU has bfloat16 instructions ({', '.join(found)})"
-    return False, "the CPU has no bfloat16 instructions"
+    return cpu_bfloat16(flags)
 
 
 def choose_jit_compile() -> bool | str:
@@ -93,22 +89,3 @@ def gpu_compute_capability() -> tuple[int, int] | None:
         for gpu in tf.config.list_physical_devices("GPU")
     ]
     return min(capabilities, default=None)
-
-
-def cpu_flags(path: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
-    """Read the feature flags of the CPU.
-
-    Args:
-        path: The file in which Linux lists them.
-
-    Returns:
-        The flags of the first core; empty where there is no such file (macOS, Windows) or no
-        such line (ARM), so that these machines compute in float32.
-    """
-    if not path.exists():
-        return frozenset()
-    for line in path.read_text(encoding="utf-8").splitlines():
-        key, _, value = line.partition(":")
-        if key.strip() == "flags":
-            return frozenset(value.split())
-    return frozenset()

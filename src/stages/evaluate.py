@@ -190,6 +190,7 @@ def main(
     model_folder = fold_folder(root / "models" / architecture, fold)
     segmenter = load_segmenter(model_folder)
     assert isinstance(segmenter, Segmenter)  # the folder of a fold holds one model
+    terminal.console.print(f"engine: {segmenter.engine_note}")
     trained = json.loads((model_folder / "run.json").read_text(encoding="utf-8"))
     sides = {subset: cases[cases["subset"] == subset] for subset in SUBSETS}
     found: dict[str, Evaluation] = {}

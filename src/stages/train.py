@@ -23,6 +23,7 @@ from src.data.arrays import Arrays, open_arrays
 from src.data.augmentation import Augmentation
 from src.data.sampling import Sampling
 from src.data.splits import fold_folder
+from src.engine_export import export_checked
 from src.evaluation.temperature import PixelSample, fit_temperature
 from src.files import md5_of, whole_folder
 from src.inference import Segmenter, choose_postprocessing
@@ -218,7 +219,7 @@ def train(
         model = inference_model(model)
         made = recipe(params, architecture, provenance["data_hash"])
         card = replace(_card(architecture, params, arrays, trainable, policy), recipe=made)
-        card = _settled(params, Segmenter(model, arrays.settings, card), arrays)
+        segmenter, dice = _settled(params, Segmenter(model, arrays.settings, card), arrays)
         seconds = round(progress.seconds, 1)
         best = {
             f"best_validation_{settings.monitor}": float("nan")
@@ -243,7 +244,10 @@ def train(
         }
         folder = fold_folder(outputs / "models" / architecture, fold)
         with whole_folder(folder) as aside:
-            save_model(aside, model, card, arrays.settings)
+            save_model(aside, model, segmenter.card, arrays.settings)
+            summary["engine"] = export_checked(
+                segmenter, aside, arrays, arrays.rows("validation"), dice
+            )
             (aside / "run.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
         write_curves(
             fold_folder(outputs / "reports" / "curves" / architecture, fold), progress.history
@@ -264,24 +268,29 @@ def train(
         tracking.log_figure(run, curves, "figures/learning_curves.png")
         tracking.log_model(run, folder, code=root / "src")
     checkpoint.remove()
+    terminal.console.print(f"engine {summary['engine']}")
     return summary
 
 
-def _settled(params: Params, segmenter: Segmenter, arrays: Arrays) -> ModelCard:
-    """The card with what is chosen on the validation patients once the weights are known."""
-    card, wanted = segmenter.card, params.inference
-    if not (wanted.postprocessing or wanted.calibration):
-        return card
+def _settled(
+    params: Params, segmenter: Segmenter, arrays: Arrays
+) -> tuple[Segmenter, NDArray[np.float64]]:
+    """What is chosen on the validation patients once the weights are known.
+
+    Returns:
+        The model with its card filled in, and the (C,) Dice of these patients before cleaning.
+    """
+    changes: dict[str, Any] = {}
     sample = PixelSample(TEMPERATURE_PIXELS, seed=params.train.seed)
     rows = arrays.rows("validation")
     choice = choose_postprocessing(segmenter, arrays, rows, sample=sample)
-    if wanted.postprocessing:
-        card = replace(card, postprocessing=choice.postprocessing)
-    if wanted.calibration:
+    if params.inference.postprocessing:
+        changes["postprocessing"] = choice.postprocessing
+    if params.inference.calibration:
         fitted = fit_temperature(sample.log_probabilities, sample.truth)
         if not fitted.at_limit:
-            card = replace(card, temperature=round(fitted.value, 6))
-    return card
+            changes["temperature"] = round(fitted.value, 6)
+    return segmenter.changed(**changes), choice.dice[False, False]
 
 
 def _peak_memory_mb() -> int:
@@ -333,6 +342,7 @@ def _card(
         context=params.train.context,
         tiling=Tiling(patch, params.inference.overlap) if patch else None,
         flips=params.inference.flips,
+        engine=params.inference.engine,
     )
 
 

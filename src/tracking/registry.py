@@ -17,7 +17,7 @@ from src.tracking.store import Store, machine_errors, pyfunc, quiet_mlflow
 
 CHAMPION = "champion"
 SCORE_TAG = "validation_score"  # of a registered version: what the choice rested on
-INFERENCE_PACKAGES = ("tensorflow", "keras", "numpy", "opencv-python-headless")
+INFERENCE_PACKAGES = ("openvino", "tensorflow", "keras", "numpy", "opencv-python-headless")
 _DESCRIPTION_LENGTH = 5000  # MLflow's column for the description of a version, and tags of a model
 
 

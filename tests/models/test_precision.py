@@ -5,9 +5,9 @@ from src.models.precision import (
     bfloat16_support,
     choose_jit_compile,
     choose_precision,
-    cpu_flags,
     gpu_compute_capability,
 )
+from src.processor import cpu_flags
 
 
 @pytest.mark.parametrize("flag", ["avx512_bf16", "amx_bf16"])
@@ -31,18 +31,6 @@ def test_a_gpu_supports_it_from_compute_capability_8(capability, expected):
     supported, reason = bfloat16_support(compute_capability=capability, flags=flags)
     assert supported is expected
     assert "GPU" in reason
-
-
-def test_flags_are_read_from_the_file_of_linux(tmp_path):
-    path = tmp_path / "cpuinfo"
-    path.write_text("processor\t: 0\nflags\t\t: fpu avx512_bf16 rdpid\n\nprocessor\t: 1\n")
-    assert cpu_flags(path) == {"fpu", "avx512_bf16", "rdpid"}
-
-
-def test_a_cpu_that_lists_no_flags_has_none(tmp_path):
-    path = tmp_path / "cpuinfo"
-    path.write_text("processor\t: 0\nFeatures\t: fp asimd bf16\n")
-    assert cpu_flags(path) == cpu_flags(tmp_path / "absent") == frozenset()
 
 
 def test_auto_follows_this_machine_and_says_why():
