@@ -47,12 +47,11 @@ def intensities(stored: NDArray[Any], scale: PictureScale | None) -> Intensities
     before = [int(place) for place in places]
     after = [min(place + 1, some.size - 1) for place in before]
     beside = _hu(_in_order(some, [*before, *after]), scale)
-    low, high = beside[: len(places)], beside[len(places) :]
-    shares = np.subtract(places, before)
-    between = np.where(
-        shares < 0.5, low + (high - low) * shares, high - (high - low) * (1 - shares)
-    )
-    return Intensities(least, *between.tolist(), greatest)
+    below, above = beside[: len(places)], beside[len(places) :]
+    steps, shares = above - below, np.subtract(places, before)
+    between = np.where(shares < 0.5, below + steps * shares, above - steps * (1 - shares))
+    low, middle, high = between.tolist()
+    return Intensities(least, low, middle, high, greatest)
 
 
 def _in_order(values: NDArray[Any], places: list[int]) -> NDArray[Any]:

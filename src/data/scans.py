@@ -13,7 +13,8 @@ from src.data.findings import Finding
 
 Kind = Literal["picture", "volume", "dicom", "dicom-seg"]
 
-_SUFFIXES = (*volumes.SUFFIXES, *pictures.SUFFIXES, *dicom.SUFFIXES)
+_SUFFIXES = frozenset((*volumes.SUFFIXES, *pictures.SUFFIXES, *dicom.SUFFIXES))
+_TWO_DOTS = ".nii.gz"  # the only one of them with more than one
 # Notes that stand beside data; they are passed over knowingly.
 _NOTES = (
     ".txt", ".csv", ".tsv", ".json", ".md", ".rst", ".yaml", ".yml", ".xml", ".html", ".toml",
@@ -62,11 +63,9 @@ def split_suffix(name: str) -> tuple[str, str]:
 
     "P1.nii.gz" -> ("P1", ".nii.gz"); "1.2.840.113" -> ("1.2.840.113", "").
     """
-    lower = name.lower()
-    if lower.endswith(_SUFFIXES):
-        for suffix in _SUFFIXES:
-            if lower.endswith(suffix) and len(name) > len(suffix):
-                return name[: -len(suffix)], name[-len(suffix) :]
+    dot = len(name) - len(_TWO_DOTS) if name.lower().endswith(_TWO_DOTS) else name.rfind(".")
+    if dot > 0 and name[dot:].lower() in _SUFFIXES:
+        return name[:dot], name[dot:]
     return name, ""
 
 
