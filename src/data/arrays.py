@@ -1,7 +1,8 @@
 """Windowed, sized, normalised slices on disk.
 
-All slices' pixels stand one after the other in one memory-mapped file, so slices of any size share
-one layout, and memory does not grow with the data set.
+All slices' pixels stand one after the other in one file, so slices of any size share one layout. It
+is read memory-mapped. It is written slice by slice, on all cores and without a mapping, whose pages
+would count as memory of the process: that does not grow with the data set.
 """
 
 from __future__ import annotations
@@ -9,19 +10,21 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from src.data.parallel import in_order
 from src.data.preprocessing import (
     Preprocessing,
     Spacing,
-    normalised,
+    normalising_table,
     sized_image,
     sized_mask,
     windowed,
@@ -30,6 +33,13 @@ from src.data.stacks import neighbours, volumes_and_positions
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+_TOGETHER = 32  # slices that a thread makes before the next takes over; more if one file holds them
+_CHUNK = 1 << 18  # pixels that are normalised at a time: few enough for a processor's cache
+
+Read = Callable[[range], Iterable[tuple[NDArray[Any], NDArray[np.uint8]]]]
+"""Rows of the case table -> image in HU (H, W) and class indices (H, W) of each, in order."""
 
 
 @dataclass(frozen=True)
@@ -130,21 +140,25 @@ def open_arrays(folder: Path) -> Arrays:
 def write_arrays(
     folder: Path,
     cases: pd.DataFrame,
-    slices: Iterable[tuple[NDArray[Any], NDArray[np.uint8]]],
+    read: Read,
     *,
     plain: Preprocessing,
     normalise: str,
     classes: tuple[str, ...],
+    workers: int = 1,
+    tick: Callable[[], None] = lambda: None,
 ) -> Preprocessing:
     """Writes the prepared slices into an empty folder, reading each slice once.
 
     Args:
         folder: An empty folder.
         cases: The case table with a column subset.
-        slices: (image in HU (H, W), mask of class indices (H, W)) for each row, in order.
+        read: Gives the slices of some rows; called from several threads at a time.
         plain: What to do to them, with mean 0 and deviation 1.
         normalise: "zscore" (by the training slices) or "unit" (0 to 1).
         classes: Class names.
+        workers: Threads; each holds what `read` holds, and one slice.
+        tick: Called for every slice that is done.
 
     Returns:
         The settings, with the mean and deviation of the training slices alone.
@@ -158,41 +172,45 @@ def write_arrays(
         (int(height), int(width), (float(y), float(x)))
         for (height, width), (y, x) in zip(given, spacings, strict=True)
     ]
-    sizes = np.array([plain.output_size(*look) for look in looks], np.int64).reshape(-1, 2)
+    output_size, sampled_size = cache(plain.output_size), cache(plain.sampled_size)  # few differ
+    sizes = np.array([output_size(*look) for look in looks], np.int64).reshape(-1, 2)
     pixels = sizes.prod(axis=1)
     offsets = np.concatenate([[0], np.cumsum(pixels)[:-1]]).astype(np.int64)
-    images = _allocated(folder / "images.npy", int(pixels.sum()), np.float16)
-    masks = _allocated(folder / "masks.npy", int(pixels.sum()), np.uint8)
-
     training = (cases["subset"] == "train").to_numpy()
-    count, total, squares = 0, 0.0, 0.0
-    for row, (image_hu, mask) in enumerate(slices):
-        part = slice(offsets[row], offsets[row] + pixels[row])
-        spacing_mm = looks[row][2]
-        images[part] = sized_image(image_hu, plain, spacing_mm).ravel()
-        masks[part] = sized_mask(mask, plain, spacing_mm).ravel()
-        if training[row]:
-            # Of the scan alone: padding says nothing about the patient.
-            values = windowed(image_hu, plain.window_low, plain.window_high).astype(np.float64)
-            count += values.size
-            total += float(values.sum())
-            squares += float(np.square(values).sum())
-    settings = plain
-    if normalise == "zscore":
-        mean = total / count
-        deviation = math.sqrt(max(squares / count - mean**2, 0.0))
-        if deviation < 1e-6:
-            raise ValueError(
-                f"the window {(plain.window_low, plain.window_high)} HU shows nothing: after it "
-                f"the training slices hold one value ({mean:.3g}). Mend prepare.window, or "
-                "data.pictures if these are pictures."
-            )
-        settings = replace(plain, mean=mean, deviation=deviation)
-        step = 1 << 22
-        for start in range(0, images.size, step):
-            images[start : start + step] = normalised(images[start : start + step], settings)
-    images.flush()
-    masks.flush()
+
+    with (
+        _pixel_file(folder / "images.npy", int(pixels.sum()), np.float16) as images,
+        _pixel_file(folder / "masks.npy", int(pixels.sum()), np.uint8) as masks,
+    ):
+
+        def write(rows: range) -> list[tuple[int, float, float]]:
+            """Number, sum and sum of squares of the pixels of each row's scan; 0 if no training."""
+            sums = []
+            for row, (image_hu, mask) in zip(rows, read(rows), strict=True):
+                spacing_mm = looks[row][2]
+                image = windowed(image_hu, plain.window_low, plain.window_high)
+                images.write(offsets[row], sized_image(image, plain, spacing_mm))
+                masks.write(offsets[row], sized_mask(mask, plain, spacing_mm))
+                # Of the scan alone: padding says nothing about the patient.
+                sums.append(_sums(image) if training[row] else (0, 0.0, 0.0))
+            return sums
+
+        count, total, squares = 0, 0.0, 0.0
+        for sums in in_order(write, _rows_by_file(cases, workers), workers):
+            for part in sums:
+                count, total, squares = count + part[0], total + part[1], squares + part[2]
+                tick()
+        settings = plain
+        if normalise == "zscore":
+            settings = _fitted(plain, count, total, squares)
+            table = normalising_table(settings)
+
+            def normalise_from(start: int) -> None:
+                held = images.read(start, _CHUNK)
+                images.write(start, np.take(table, held.view(np.uint16)))
+
+            for _ in in_order(normalise_from, range(0, images.length, _CHUNK), workers):
+                pass
     volumes, positions = volumes_and_positions(cases)
     index = cases[["case_id", "case_pseudonym", "pseudonym", "source", "subset"]].assign(
         volume=volumes,
@@ -201,7 +219,7 @@ def write_arrays(
         height=sizes[:, 0],
         width=sizes[:, 1],
     )
-    sampled = np.array([plain.sampled_size(*look) for look in looks], np.int64).reshape(-1, 2)
+    sampled = np.array([sampled_size(*look) for look in looks], np.int64).reshape(-1, 2)
     index[["spacing_y_mm", "spacing_x_mm"]] = spacings * (given / sampled)
     index.to_csv(folder / "index.csv", index=False)
     settings.save(folder / "preprocessing.json")
@@ -209,14 +227,76 @@ def write_arrays(
     return settings
 
 
-def _allocated(path: Path, length: int, dtype: Any) -> np.memmap[Any, Any]:
-    """A memory-mapped .npy file whose disk blocks are taken now.
+def _rows_by_file(cases: pd.DataFrame, workers: int) -> Iterator[range]:
+    """Runs of rows that share no image or mask with each other, so that each file is opened once.
 
-    A write into a mapped hole of a full disk ends the process (SIGBUS) without a word; taking the
-    blocks first makes it an OSError.
+    A run holds several small files, but few enough that all threads have work until the end.
     """
-    array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=(length,))
+    most = max(1, min(_TOGETHER, len(cases) // (8 * max(workers, 1))))
+    paths = cases[["image_path", "mask_path"]].to_numpy()
+    begins = np.flatnonzero((paths[1:] != paths[:-1]).all(axis=1)) + 1
+    start = 0
+    for begin in [*begins.tolist(), len(cases)]:
+        if begin - start >= most or (begin == len(cases) and begin > start):
+            yield range(start, begin)
+            start = begin
+
+
+def _sums(image: NDArray[np.float32]) -> tuple[int, float, float]:
+    values = image.astype(np.float64)
+    total = float(values.sum())
+    values *= values
+    return values.size, total, float(values.sum())
+
+
+def _fitted(plain: Preprocessing, count: int, total: float, squares: float) -> Preprocessing:
+    """The settings with the mean and deviation of so many pixels.
+
+    Raises:
+        ValueError: All of them hold one value.
+    """
+    mean = total / count
+    deviation = math.sqrt(max(squares / count - mean**2, 0.0))
+    if deviation < 1e-6:
+        raise ValueError(
+            f"the window {(plain.window_low, plain.window_high)} HU shows nothing: after it "
+            f"the training slices hold one value ({mean:.3g}). Mend prepare.window, or "
+            "data.pictures if these are pictures."
+        )
+    return replace(plain, mean=mean, deviation=deviation)
+
+
+@dataclass(frozen=True)
+class _PixelFile:
+    """An open .npy file of one dimension, written in any order and from any thread."""
+
+    descriptor: int
+    begin: int  # of the values, in bytes
+    length: int
+    dtype: np.dtype[Any]
+
+    def write(self, place: int, values: NDArray[Any]) -> None:
+        """Writes values from a place on."""
+        content = np.ascontiguousarray(values, self.dtype).reshape(-1).view(np.uint8).data
+        at = self.begin + int(place) * self.dtype.itemsize
+        while content:  # a disk that fills up takes a part, and refuses the rest
+            written = os.pwrite(self.descriptor, content, at)
+            content, at = content[written:], at + written
+
+    def read(self, place: int, number: int) -> NDArray[Any]:
+        """At most so many values from a place on."""
+        size = self.dtype.itemsize
+        content = os.pread(self.descriptor, number * size, self.begin + place * size)
+        return np.frombuffer(content, self.dtype)
+
+
+@contextmanager
+def _pixel_file(path: Path, length: int, dtype: Any) -> Iterator[_PixelFile]:
+    """A new .npy file whose disk blocks are taken now: a full disk is found before the work."""
+    empty = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=(length,))
+    begin = int(empty.offset)
+    del empty
     with path.open("r+b") as stream:
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
-    return array
+        yield _PixelFile(stream.fileno(), begin, length, np.dtype(dtype))

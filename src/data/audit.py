@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -198,8 +199,7 @@ def _patients(table: pd.DataFrame) -> list[Finding]:
             "single-slice", "warning", paths, "one slice of the patient", "a stack of slices",
             "Add missing slices; if data.patient takes a slice for a patient, mend it.",
         )
-        for _, paths, count in _per_patient(table)
-        if count == 1
+        for _, paths, _ in _per_patient(table[~table["patient"].duplicated(keep=False)])
     ]  # fmt: skip
     patients = table["patient"].nunique()
     groups = table["group" if "group" in table else "patient"].nunique()
@@ -260,9 +260,13 @@ def public_names(table: pd.DataFrame) -> dict[str, str]:
     """
     names: dict[str, str] = {}
     for column in ("image_path", "mask_path"):
-        for path, part in table.groupby(column):
-            codes = part["case_pseudonym" if len(part) == 1 else "pseudonym"].unique()
-            names[str(path)] = str(codes[0])
+        paths = table[column].to_list()
+        held = Counter(paths)
+        codes = zip(table["case_pseudonym"], table["pseudonym"], strict=True)
+        names |= {
+            path: case if held[path] == 1 else patient
+            for path, (case, patient) in reversed([*zip(paths, codes, strict=True)])
+        }
     folders: dict[str, set[str]] = {}
     for path, code in zip(table["image_path"], table["pseudonym"], strict=True):
         folders.setdefault(path.rpartition("/")[0] or ".", set()).add(code)

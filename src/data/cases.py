@@ -4,32 +4,30 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from src.data.findings import Finding
+from src.data.intensities import Intensities, intensities
 from src.data.masks import label_lookup, shown_values, suggested_labels, value_counts
 from src.data.matching import Pair, Roles, match
+from src.data.parallel import Progress, batches, in_order, no_progress
 from src.data.patients import Rules, pseudonyms
 from src.data.pictures import PictureScale, single_channel
 from src.data.readers import read_mask, read_stored
 from src.data.scans import ScanFile, list_scans, split_suffix, unreadable
+from src.data.thumbnails import signature
 from src.data.volumes import Scan
 from src.files import whole_file
 
 if TYPE_CHECKING:
     import pandas as pd
-
-# Opens a progress bar for (label, number of steps) and gives the function that takes a step.
-Progress = Callable[[str, int], AbstractContextManager[Callable[[], None]]]
 
 _TEXT = (
     "case_id", "patient", "pseudonym", "case_pseudonym", "source", "image_path", "mask_path",
@@ -47,19 +45,39 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def no_progress(label: str, total: int) -> AbstractContextManager[Callable[[], None]]:
-    """A progress bar that shows nothing."""
-    return nullcontext(lambda: None)
+class _Row(NamedTuple):
+    """What one slice gives to the case table; a tuple, for there may be very many."""
+
+    case_id: str
+    patient: str
+    source: str
+    image_path: str
+    mask_path: str
+    slice: int
+    height: int
+    width: int
+    spacing_y_mm: float
+    spacing_x_mm: float
+    thickness_mm: float
+    sha256_image: str
+    sha256_mask: str
+    stored_dtype: str
+    hu_min: float
+    hu_p01: float
+    hu_p50: float
+    hu_p99: float
+    hu_max: float
+    pixels: tuple[int, ...]
+    signature: bytes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Read:
     """What one pair of image and mask gave: rows of the table, findings, unknown label values."""
 
-    rows: list[dict[str, Any]]
+    rows: list[_Row]
     findings: list[Finding]
     unknown: tuple[int, ...] = ()
-    seen: tuple[int, ...] = ()
     mask_path: str = ""
 
 
@@ -91,8 +109,9 @@ def build_cases(
         progress: Opens a progress bar, as `terminal.progress` does.
 
     Returns:
-        The case table, sorted by path and slice (no rows where nothing fits), and every problem
-        that shows in a single file or pair; `audit_cases` adds those of the whole.
+        The case table, sorted by path and slice (no rows where nothing fits), with a column
+        `signature` that `near_duplicates` compares and `write_cases` leaves out; and every problem
+        that shows in a single file or pair: `audit_cases` adds those of the whole.
 
     Raises:
         FileNotFoundError: The folder is not there.
@@ -103,21 +122,36 @@ def build_cases(
     pairs, problems = match(scans, image_words=image_words, mask_words=mask_words)
     findings += problems
     lookup = label_lookup(labels, classes)
-    read = partial(_read_pair, root, rules, list(classes), lookup, pictures)
-    results: list[_Read] = []
-    with (
-        progress("reading images and masks", len(pairs)) as step,
-        ThreadPoolExecutor(max(workers, 1)) as pool,
-    ):
-        for result in pool.map(read, pairs):
-            results.append(result)
-            step()
-    for result in results:
-        findings += result.findings
-    findings += _unknown_labels(results, lookup, classes)
+    read = partial(_read_pairs, root, rules, list(classes), lookup, pictures)
+    rows: list[_Row] = []
+    unknown: list[_Read] = []
+    seen: set[int] = set()
+    with progress("reading images and masks", len(pairs)) as step:
+        for results, values in in_order(read, batches(pairs, workers), workers):
+            seen |= values
+            for result in results:
+                rows += result.rows
+                findings += result.findings
+                if result.unknown:
+                    unknown.append(result)
+                step()
+    findings += _unknown_labels(unknown, seen, lookup, classes)
     if patient is None:
-        findings += _many_scans([row for result in results for row in result.rows])
-    return _table([row for result in results for row in result.rows], classes), findings
+        findings += _many_scans(rows)
+    return _table(rows, classes), findings
+
+
+def _read_pairs(
+    root: Path,
+    rules: Rules,
+    classes: list[str],
+    lookup: Mapping[int, int],
+    scale: PictureScale,
+    pairs: Sequence[Pair],
+) -> tuple[list[_Read], set[int]]:
+    """What each pair gave, and all label values that their masks hold."""
+    seen: set[int] = set()
+    return [_read_pair(root, rules, classes, lookup, scale, pair, seen) for pair in pairs], seen
 
 
 def _read_pair(
@@ -127,12 +161,12 @@ def _read_pair(
     lookup: Mapping[int, int],
     scale: PictureScale,
     pair: Pair,
+    seen: set[int],
 ) -> _Read:
     image, mask = pair
     patient, source = rules.patient_of(image), rules.source_of(image)
-    unknown = [told for told in (patient, source) if isinstance(told, Finding)]
-    if unknown:
-        return _Read([], unknown)
+    if isinstance(patient, Finding) or isinstance(source, Finding):
+        return _Read([], [told for told in (patient, source) if isinstance(told, Finding)])
     stored: list[Scan] = []
     problems: list[Finding] = []
     for scan, read in ((image, _read_image), (mask, partial(_read_mask, image=image))):
@@ -146,33 +180,31 @@ def _read_pair(
     problems = compared(image, values, mask, drawn)
     if any(problem.kind == "size-mismatch" for problem in problems):
         return _Read([], problems)
-    rows: list[dict[str, Any]] = []
-    seen: set[int] = set()
-    for place in range(len(values.array)):
-        counts = value_counts(drawn.array[place])
-        seen |= set(counts)
-        pixels = dict.fromkeys(classes, 0)
+    depth, height, width = values.array.shape
+    z, y, x = values.spacing_mm
+    rows: list[_Row] = []
+    unknown: set[int] = set()
+    for place in range(depth):
+        labels = drawn.array[place]
+        pixels = [0] * len(classes)
+        counts = value_counts(labels)
         for value, number in counts.items():
+            seen.add(value)
             if value in lookup:
-                pixels[classes[lookup[value]]] += number
+                pixels[lookup[value]] += number
+            else:
+                unknown.add(value)
+        case_id, image_path, mask_path, number = _named(image, mask, place, depth)
+        picture = scale if image.kind == "picture" else None
+        image_hash, found, thumb = _looked_at(values.array[place], picture)
+        mask_hash = _hash_of_even(labels.shape, *counts) if len(counts) == 1 else slice_hash(labels)
         rows.append(
-            {
-                **_named(image, mask, place, len(values.array)),
-                "patient": patient,
-                "source": source,
-                "height": values.array.shape[1],
-                "width": values.array.shape[2],
-                "spacing_y_mm": values.spacing_mm[1],
-                "spacing_x_mm": values.spacing_mm[2],
-                "thickness_mm": values.spacing_mm[0],
-                "sha256_image": slice_hash(values.array[place].astype(np.float32)),
-                "sha256_mask": slice_hash(drawn.array[place]),
-                "stored_dtype": values.stored_dtype,
-                **_intensities(values.array[place], scale if image.kind == "picture" else None),
-                **{f"pixels_{name}": number for name, number in pixels.items()},
-            }
-        )
-    return _Read(rows, problems, tuple(seen - set(lookup)), tuple(seen), mask.path)
+            _Row(
+                case_id, patient, source, image_path, mask_path, number, height, width, y, x, z,
+                image_hash, mask_hash, values.stored_dtype, *found, tuple(pixels), thumb,
+            )
+        )  # fmt: skip
+    return _Read(rows, problems, tuple(unknown), mask.path)
 
 
 def _read_image(root: Path, scan: ScanFile, scale: PictureScale) -> Scan:
@@ -260,27 +292,25 @@ def _numbers(values: Sequence[float]) -> str:
     return ", ".join(f"{value:.4g}" for value in values)
 
 
-def _named(image: ScanFile, mask: ScanFile, place: int, depth: int) -> dict[str, Any]:
+def _named(image: ScanFile, mask: ScanFile, place: int, depth: int) -> tuple[str, str, str, int]:
     """case_id, paths and slice of one row; a DICOM slice goes by its own file."""
     single = len(image.files) == depth
     path = image.files[place] if single else image.path
     stem = split_suffix(path)[0]
-    return {
-        "case_id": stem if single and image.kind != "volume" else f"{stem}#{place:03d}",
-        "image_path": path,
-        "mask_path": mask.files[place] if len(mask.files) == depth else mask.path,
-        "slice": image.first + place,
-    }
+    return (
+        stem if single and image.kind != "volume" else f"{stem}#{place:03d}",
+        path,
+        mask.files[place] if len(mask.files) == depth else mask.path,
+        image.first + place,
+    )
 
 
-def _intensities(stored: NDArray[Any], scale: PictureScale | None) -> dict[str, float]:
-    """Least, 1st, 50th and 99th percentile and greatest HU; NaN where a value is no number."""
-    hu = stored.astype(np.float32) if scale is None else scale.hu(stored)
-    # Every fourth pixel of large slices: the percentiles describe, nothing is computed from them.
-    some = hu[::2, ::2] if hu.size > 65_536 else hu
-    low, middle, high = np.percentile(some, [1, 50, 99]).tolist()
-    least, greatest = float(hu.min()), float(hu.max())
-    return {"hu_min": least, "hu_p01": low, "hu_p50": middle, "hu_p99": high, "hu_max": greatest}
+def _looked_at(stored: NDArray[Any], scale: PictureScale | None) -> tuple[str, Intensities, bytes]:
+    """The hash, intensities and signature of a slice."""
+    values = stored.astype(np.float32)
+    found = intensities(stored, scale)
+    hu = values if scale is None else scale.hu(values)
+    return slice_hash(values), found, signature(hu) if found.least < found.greatest else b""
 
 
 def slice_hash(array: NDArray[Any]) -> str:
@@ -289,14 +319,20 @@ def slice_hash(array: NDArray[Any]) -> str:
     Of an image it is taken of the values in the file as float32, before `data.pictures` scales
     them: pseudonyms depend on it, and must not change with a parameter.
     """
-    head = f"{array.shape} {array.dtype.str} ".encode()
-    return hashlib.sha256(head + np.ascontiguousarray(array).tobytes()).hexdigest()
+    found = hashlib.sha256(f"{array.shape} {array.dtype.str} ".encode())
+    found.update(np.ascontiguousarray(array).data)
+    return found.hexdigest()
+
+
+@lru_cache
+def _hash_of_even(shape: tuple[int, ...], value: int) -> str:
+    """`slice_hash` of a mask of one value: very many are empty."""
+    return slice_hash(np.full(shape, value, np.int32))
 
 
 def _unknown_labels(
-    results: list[_Read], lookup: Mapping[int, int], classes: Sequence[str]
+    results: list[_Read], seen: set[int], lookup: Mapping[int, int], classes: Sequence[str]
 ) -> list[Finding]:
-    seen = {value for result in results for value in result.seen}
     remedy = suggested_labels(seen, classes)
     return [
         Finding(
@@ -304,16 +340,15 @@ def _unknown_labels(
             f"the values {shown_values(result.unknown)}", f"one of {shown_values(lookup)}", remedy,
         )
         for result in results
-        if result.unknown
     ]  # fmt: skip
 
 
-def _many_scans(rows: list[dict[str, Any]]) -> list[Finding]:
+def _many_scans(rows: list[_Row]) -> list[Finding]:
     """Without a rule a folder is a patient; several volumes in it may well be several patients."""
     volumes: dict[str, dict[str, None]] = {}
     for row in rows:
-        if "#" in row["case_id"]:
-            volumes.setdefault(row["patient"], {})[row["image_path"]] = None
+        if "#" in row.case_id:
+            volumes.setdefault(row.patient, {})[row.image_path] = None
     return [
         Finding(
             "many-scans", "warning", tuple(paths), f"{len(paths)} volumes of patient {patient!r}",
@@ -326,24 +361,39 @@ def _many_scans(rows: list[dict[str, Any]]) -> list[Finding]:
     ]  # fmt: skip
 
 
-def _table(rows: list[dict[str, Any]], classes: Sequence[str]) -> pd.DataFrame:
+def _table(rows: list[_Row], classes: Sequence[str]) -> pd.DataFrame:
     import pandas as pd
 
-    columns = [*_COLUMNS, *(f"pixels_{name}" for name in classes)]
-    rows = sorted(rows, key=lambda row: (row["image_path"], row["slice"]))
-    held = Counter(row["case_id"] for row in rows)
-    for row in rows:  # "1.png" beside "1.jpg": the suffix tells them apart
-        if held[row["case_id"]] > 1:
-            stem = split_suffix(row["image_path"])[0]
-            row["case_id"] = row["image_path"] + row["case_id"][len(stem) :]
-    codes = pseudonyms(rows)
-    ordinals: dict[str, int] = {}
-    for row in rows:
-        row["pseudonym"] = codes[row["patient"]]
-        ordinal = ordinals.get(row["patient"], 0)
-        ordinals[row["patient"]] = ordinal + 1
-        row["case_pseudonym"] = f"{row['pseudonym']}/{ordinal:03d}"
-    return pd.DataFrame(rows, columns=columns).astype(_types(columns))
+    rows.sort(key=lambda row: (row.image_path, row.slice))
+    codes = pseudonyms({"patient": row.patient, "sha256_image": row.sha256_image} for row in rows)
+    named = [codes[row.patient] for row in rows]
+    ordinals: Counter[str] = Counter()
+    case_codes: list[str] = []
+    for code in named:
+        case_codes.append(f"{code}/{ordinals[code]:03d}")
+        ordinals[code] += 1
+    made = {"case_id": _told_apart(rows), "pseudonym": named, "case_pseudonym": case_codes}
+    columns: dict[str, Any] = {
+        name: made[name] if name in made else [getattr(row, name) for row in rows]
+        for name in _COLUMNS
+    }
+    for place, name in enumerate(classes):
+        columns[f"pixels_{name}"] = [row.pixels[place] for row in rows]
+    types = _types([*columns])
+    table = pd.DataFrame({name: pd.Series(columns[name], dtype=types[name]) for name in columns})
+    table["signature"] = pd.Series([row.signature for row in rows], dtype=object)
+    return table
+
+
+def _told_apart(rows: list[_Row]) -> list[str]:
+    """case_id of each row; "1.png" beside "1.jpg": the suffix tells them apart."""
+    held = Counter(row.case_id for row in rows)
+    return [
+        row.case_id
+        if held[row.case_id] == 1
+        else row.image_path + row.case_id[len(split_suffix(row.image_path)[0]) :]
+        for row in rows
+    ]
 
 
 def _types(columns: Sequence[str]) -> dict[str, Any]:
@@ -355,7 +405,8 @@ def _types(columns: Sequence[str]) -> dict[str, Any]:
 def write_cases(table: pd.DataFrame, path: Path) -> None:
     """Writes the case table as CSV, whole or not at all."""
     with whole_file(path) as aside:
-        table.to_csv(aside, index=False, lineterminator="\n")
+        kept = table.drop(columns="signature", errors="ignore")
+        kept.to_csv(aside, index=False, lineterminator="\n")
 
 
 def read_cases(path: Path) -> pd.DataFrame:

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+_NO_CLASS = 255  # where it is no class index
+_EXACT = 2**24  # OpenCV counts in float32, which holds every whole number below this
 
 
 def whole_numbers(stack: NDArray[Any], name: str) -> NDArray[np.int32]:
@@ -22,7 +26,8 @@ def whole_numbers(stack: NDArray[Any], name: str) -> NDArray[np.int32]:
             f"{name}: found the value {odd} in a mask, expected whole numbers. It may have been "
             "resampled with interpolation: export it again with nearest neighbour."
         )
-    if stack.size and (stack.min() < limits.min or stack.max() > limits.max):
+    held = np.can_cast(stack.dtype, np.int32)
+    if not held and stack.size and (stack.min() < limits.min or stack.max() > limits.max):
         raise ValueError(
             f"{name}: found values from {stack.min()} to {stack.max()} in a mask, expected label "
             "values of at most 32 bits. Export the mask with small whole numbers."
@@ -85,8 +90,18 @@ def class_indices(
     Raises:
         ValueError: A value stands for no class.
     """
+    lookup = label_lookup(labels, classes)
+    if _are_bytes(values) and len(classes) <= _NO_CLASS:
+        table = np.full(256, _NO_CLASS, np.uint8)  # a table look-up is much quicker than comparing
+        for value, index in lookup.items():
+            if 0 <= value < 256:
+                table[value] = index
+        flat = values.astype(np.uint8).reshape(len(values), -1)  # OpenCV knows two dimensions
+        found: NDArray[np.uint8] = cv2.LUT(flat, table).reshape(values.shape)
+        if found.max() < _NO_CLASS:
+            return found
     indices = np.full(values.shape, -1, dtype=np.int16)
-    for value, index in label_lookup(labels, classes).items():
+    for value, index in lookup.items():
         indices[values == value] = index
     if (indices < 0).any():
         unknown = np.unique(values[indices < 0]).tolist()
@@ -99,11 +114,17 @@ def class_indices(
 
 def value_counts(mask: NDArray[np.int32]) -> dict[int, int]:
     """Label value -> number of pixels, in ascending order of the value."""
-    if mask.size and mask.min() >= 0 and mask.max() < 65_536:  # much quicker than sorting
-        counts = np.bincount(mask.ravel())
-        return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
+    if _are_bytes(mask) and mask.size < _EXACT:  # much quicker than sorting
+        flat = mask.astype(np.uint8).reshape(len(mask), -1)
+        counts = cv2.calcHist([flat], [0], None, [256], [0, 256]).ravel()
+        return {value: int(counts[value]) for value in np.flatnonzero(counts).tolist()}
     values, numbers = np.unique(mask, return_counts=True)
     return dict(zip(values.tolist(), numbers.tolist(), strict=True))
+
+
+def _are_bytes(values: NDArray[np.int32]) -> bool:
+    """Whether there are values, from 0 to 255 all of them."""
+    return bool(values.size) and values.min() >= 0 and values.max() < 256
 
 
 def shown_values(values: Iterable[int], most: int = 8) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
+from functools import lru_cache
 
 from src.data.findings import Finding
 from src.data.scans import ScanFile, split_suffix
@@ -18,11 +18,12 @@ from src.data.scans import ScanFile, split_suffix
 Pair = tuple[ScanFile, ScanFile]
 Words = tuple[str, ...]
 
+_PARTS = 4096  # parts of paths whose words are kept
 _Sides = tuple[str, str]  # what is matched with what, in messages
 _DATA: _Sides = ("image", "mask")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Name:
     """What is left of a path without role words.
 
@@ -51,10 +52,13 @@ class Roles:
         self.mask_words = tuple(mask_words)
         self._masks = _pattern(mask_words)
         self._all = _pattern((*image_words, *mask_words))
+        # The parts of paths recur: folders above many files, the names of slices in many folders.
+        self._words = lru_cache(_PARTS)(self._words_of)
+        self._says_mask = lru_cache(_PARTS)(self._mask_word_in)
 
     def is_mask(self, path: str) -> bool:
         """Whether a mask word stands in the name or in a folder of a relative path."""
-        return any(self._masks.search(part.casefold()) for part in _parts(path))
+        return any(map(self._says_mask, _parts(path)))
 
     def is_role(self, folder: str) -> bool:
         """Whether nothing but role words stands in a folder's name."""
@@ -65,7 +69,10 @@ class Roles:
         words = [self._words(part) for part in _parts(path)] or [()]
         return Name(tuple(folder for folder in words[:-1] if folder), words[-1])
 
-    def _words(self, part: str) -> Words:
+    def _mask_word_in(self, part: str) -> bool:
+        return self._masks.search(part.casefold()) is not None
+
+    def _words_of(self, part: str) -> Words:
         return tuple(re.findall(r"[^\W_]+", self._all.sub(" ", part.casefold())))
 
 
@@ -76,8 +83,8 @@ def _pattern(words: Sequence[str]) -> re.Pattern[str]:
 
 
 def _parts(path: str) -> list[str]:
-    parts = list(PurePosixPath(path).parts)
-    return [*parts[:-1], split_suffix(parts[-1])[0]] if parts else []
+    *folders, name = path.split("/")
+    return [*folders, split_suffix(name)[0]] if name not in ("", ".") else folders
 
 
 def match(
@@ -272,6 +279,8 @@ def _by_reference(
 
 def _unfolded(scans: list[ScanFile], others: list[ScanFile], roles: Roles) -> list[ScanFile]:
     """DICOM series, file by file where the other side is named after files, not the folder."""
+    if all(len(scan.files) == 1 for scan in scans):
+        return scans
     rows = {roles.name(other.path).row for other in others}
     result: list[ScanFile] = []
     for scan in scans:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any
 
 from src.data.findings import Finding
@@ -45,7 +44,7 @@ class Rules:
         """The patient of an image, or why it cannot be told."""
         if self.patient is not None:
             return self._told("patient", self.patient, image, image.patient)
-        folders = PurePosixPath(image.files[0]).parts[:-1]
+        folders = image.files[0].split("/")[:-1]
         named = [folder for folder in folders if not self.roles.is_role(folder)]
         if named:
             return named[-1]
@@ -78,7 +77,7 @@ class Rules:
         )  # fmt: skip
 
 
-def pseudonyms(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+def pseudonyms(rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     """Patient -> pseudonym, such as "P-3f9c1e2a".
 
     The key of the hash is made of the patient's own images: the pseudonym is the same wherever the

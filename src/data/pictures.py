@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,9 +39,11 @@ class PictureScale:
     def hu(self, stored: NDArray[Any]) -> NDArray[np.float32]:
         """Stored values -> HU, float32 of the same shape."""
         values = stored.astype(np.float32)
-        if (self.slope, self.intercept) == (1.0, 0.0):
-            return values
-        return values * np.float32(self.slope) + np.float32(self.intercept)
+        if self.slope != 1:
+            values *= np.float32(self.slope)
+        if self.intercept != 0:
+            values += np.float32(self.intercept)
+        return values
 
 
 def decode(path: Path, name: str) -> NDArray[Any]:
@@ -57,16 +60,17 @@ def decode(path: Path, name: str) -> NDArray[Any]:
     Raises:
         ValueError: The file is cut off, damaged, or its pages differ in size.
     """
-    content = path.read_bytes()
+    with path.open("rb", buffering=0) as stream:
+        content = stream.readall()
     problem = _defect(content)
     if problem:
         raise _unreadable(name, problem)
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # findings say it better
     try:
-        whole, pages = cv2.imdecodemulti(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+        pages = _pages(content)
     except cv2.error as error:
         raise _unreadable(name, str(error.err or error)) from error
-    if not whole or not pages:
+    if not pages:
         raise _unreadable(name, "bytes that cannot be decoded")
     shapes = {page.shape for page in pages}
     if len(shapes) > 1:
@@ -74,10 +78,22 @@ def decode(path: Path, name: str) -> NDArray[Any]:
             f"{name}: found pages of different sizes or channels {sorted(shapes)}, expected one "
             "size in a stack. Save each size as a file of its own."
         )
-    stack = np.stack(pages)
+    stack = np.stack(pages) if len(pages) > 1 else pages[0][None]
     if stack.ndim == 3:
         return stack
     return stack[..., 0] if stack.shape[3] == 1 else stack[..., 2::-1]
+
+
+def _pages(content: bytes) -> Sequence[NDArray[Any]]:
+    """The decoded pages; none where they cannot be decoded."""
+    buffer = np.frombuffer(content, np.uint8)
+    # An animated PNG says so before its first pixels.
+    animated = content.startswith(b"\x89PNG") and b"acTL" in content[: content.find(b"IDAT")]
+    if animated or content.startswith((b"II", b"MM")):
+        whole, pages = cv2.imdecodemulti(buffer, cv2.IMREAD_UNCHANGED)
+        return pages if whole else ()
+    page = cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED)  # quicker for what has one page only
+    return () if page is None else (page,)
 
 
 def single_channel(stack: NDArray[Any], name: str) -> NDArray[Any]:
@@ -124,6 +140,7 @@ def _defect(content: bytes) -> str:
 
 
 def _png_defect(content: bytes) -> str:
+    view = memoryview(content)
     place = 8
     while place < len(content):
         (length,) = struct.unpack_from(">I", content, place)
@@ -131,7 +148,7 @@ def _png_defect(content: bytes) -> str:
         if end > len(content):
             break
         (checksum,) = struct.unpack_from(">I", content, end - 4)
-        if zlib.crc32(content[place + 4 : end - 4]) != checksum:
+        if zlib.crc32(view[place + 4 : end - 4]) != checksum:
             return f"a PNG with a damaged {kind.decode('latin-1')} block (checksum differs)"
         if kind == b"IEND":
             return ""

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _BINS = 65_536
+_KNOWS_HALF = int(cv2.__version__.partition(".")[0]) >= 5
 
 Spacing = tuple[float, float]
 """(y, x) in mm."""
@@ -116,8 +117,10 @@ class Preprocessing:
 
 def windowed(image_hu: NDArray[Any], low: float, high: float) -> NDArray[np.float32]:
     """HU -> 0 to 1 within the window, float32 of the same shape; outside it is clipped."""
-    scaled = (image_hu.astype(np.float32) - np.float32(low)) / np.float32(high - low)
-    return np.clip(scaled, 0.0, 1.0)
+    scaled = image_hu.astype(np.float32)
+    scaled -= np.float32(low)
+    scaled /= np.float32(high - low)
+    return np.clip(scaled, 0.0, 1.0, out=scaled)
 
 
 def preprocess(
@@ -136,7 +139,8 @@ def preprocess(
     Raises:
         ValueError: The spacing is needed and not given.
     """
-    return normalised(sized_image(image_hu, settings, spacing_mm), settings)
+    image = windowed(image_hu, settings.window_low, settings.window_high)
+    return normalised(sized_image(image, settings, spacing_mm), settings)
 
 
 def normalised(image: NDArray[np.float16], settings: Preprocessing) -> NDArray[np.float16]:
@@ -145,20 +149,36 @@ def normalised(image: NDArray[np.float16], settings: Preprocessing) -> NDArray[n
     return scaled.astype(np.float16)
 
 
+def normalising_table(settings: Preprocessing) -> NDArray[np.float16]:
+    """`normalised` of every float16 number, (65536,) by its bits: to look up is much quicker."""
+    every = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    with np.errstate(all="ignore"):  # most of them never occur
+        return normalised(every, settings)
+
+
 def sized_image(
-    image_hu: NDArray[Any], settings: Preprocessing, spacing_mm: Spacing | None = None
+    image: NDArray[np.float32], settings: Preprocessing, spacing_mm: Spacing | None = None
 ) -> NDArray[np.float16]:
-    """Windows and sizes one slice, see `preprocess`; (H', W') float16 from 0 to 1."""
-    height, width = image_hu.shape
+    """Sizes one windowed slice, see `preprocess`; (H', W') float16 from 0 to 1."""
+    height, width = image.shape
     sampled = settings.sampled_size(height, width, spacing_mm)
     margins = _margins(sampled, settings.output_size(height, width, spacing_mm))
-    image = windowed(image_hu, settings.window_low, settings.window_high)
     if sampled != (height, width):
         shrinks = sampled[0] <= image.shape[0] and sampled[1] <= image.shape[1]
         # INTER_AREA averages when it shrinks, so that fine structures do not alias.
         how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
         image = cv2.resize(image, sampled[::-1], interpolation=how)
-    return cv2.copyMakeBorder(image, *margins, cv2.BORDER_CONSTANT, value=0).astype(np.float16)
+    if any(margins):
+        image = cv2.copyMakeBorder(image, *margins, cv2.BORDER_CONSTANT, value=0)
+    return _half(image)
+
+
+def _half(image: NDArray[np.float32]) -> NDArray[np.float16]:
+    """Rounded to float16: by OpenCV where it can, which is several times quicker than NumPy."""
+    if _KNOWS_HALF:
+        half: NDArray[np.float16] = cv2.add(image, 0.0, dtype=cv2.CV_16F)
+        return half
+    return image.astype(np.float16)
 
 
 def sized_mask(

@@ -1,12 +1,13 @@
 """One file -> array and geometry, for every format that data/ may hold.
 
-`list_scans` says what there is, `read_scan` and `read_mask` read a whole stack, and
-`read_image_slice` and `read_mask_slice` one slice of it, opening each volume once when the slices
-are asked for in order.
+`list_scans` says what there is, `read_scan` and `read_mask` read a whole stack, `read_slices` many
+slices one after the other, and `read_image_slice` and `read_mask_slice` one slice; each opens a
+volume once when its slices are asked for in order.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -30,6 +31,7 @@ __all__ = [
     "read_mask",
     "read_mask_slice",
     "read_scan",
+    "read_slices",
     "read_stored",
 ]
 
@@ -167,9 +169,7 @@ def read_image_slice(root: Path, path: str, slice: int, scale: PictureScale) -> 
         FileNotFoundError: The file is not there.
         ValueError: Damaged, cut off, in colour, or without such a slice.
     """
-    stack, is_picture = _cached_image(root, path, _stamp(root / path))
-    values = _picked(stack, path, slice)
-    return scale.hu(values) if is_picture else values.astype(np.float32)
+    return _image_slice(_cached_image(root, path, _stamp(root / path)), path, slice, scale)
 
 
 def read_mask_slice(root: Path, path: str, slice: int, image_path: str) -> NDArray[np.int32]:
@@ -189,9 +189,40 @@ def read_mask_slice(root: Path, path: str, slice: int, image_path: str) -> NDArr
         ValueError: Damaged, cut off, not whole numbers, or without such a slice.
     """
     held = _cached_mask(root, path, _stamp(root / path))
-    if isinstance(held, dicom.Segmentation):
-        return held.at(dicom.read_header(root / image_path, image_path).instance)
-    return _picked(held, path, slice).copy()  # the cache must not change in the hands of a caller
+    found = _mask_slice(root, held, path, slice, image_path)
+    return found.copy()  # the cache must not change in the hands of a caller
+
+
+def read_slices(
+    root: Path, wanted: Iterable[tuple[str, str, int]], scale: PictureScale
+) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int32]]]:
+    """Slices of images with those of their masks; nothing but the last file of each is held.
+
+    Args:
+        root: The data folder.
+        wanted: image_path, mask_path and slice of the case table. Where neighbours name the same
+            file it is opened once.
+        scale: What the values of pictures mean.
+
+    Yields:
+        (H, W) float32 in HU, and (H, W) int32 label values as they stand in the file, to be read
+        only.
+
+    Raises:
+        FileNotFoundError: A file is not there.
+        ValueError: As `read_image_slice` and `read_mask_slice`.
+    """
+    image: tuple[str, _Image] | None = None
+    mask: tuple[str, _Mask] | None = None
+    for image_path, mask_path, place in wanted:
+        if image is None or image[0] != image_path:
+            image = image_path, _image(root, image_path)
+        if mask is None or mask[0] != mask_path:
+            mask = mask_path, _mask(root, mask_path)
+        yield (
+            _image_slice(image[1], image_path, place, scale),
+            _mask_slice(root, mask[1], mask_path, place, image_path),
+        )
 
 
 def _stamp(path: Path) -> tuple[int, int]:
@@ -203,22 +234,46 @@ def _stamp(path: Path) -> tuple[int, int]:
 _NO_SCALE = PictureScale(1.0, 0.0, (1.0, 1.0), 1.0)
 
 
-@lru_cache(maxsize=2)
-def _cached_image(root: Path, path: str, stamp: tuple[int, int]) -> tuple[NDArray[Any], bool]:
-    """Stored values (D, H, W), so that a volume of 16 bits is held in 16, and whether a picture."""
+_Image = tuple[NDArray[Any], bool]  # stored values (D, H, W), and whether they are of a picture
+_Mask = NDArray[np.int32] | dicom.Segmentation
+
+
+def _image(root: Path, path: str) -> _Image:
+    """The stored values, so that a volume of 16 bits is held in 16."""
     scan = scan_file(root, path)
     stored = read_stored(root, scan, _NO_SCALE).array
     return pictures.single_channel(stored, path), scan.kind == "picture"
 
 
-@lru_cache(maxsize=2)
-def _cached_mask(
-    root: Path, path: str, stamp: tuple[int, int]
-) -> NDArray[np.int32] | dicom.Segmentation:
+def _mask(root: Path, path: str) -> _Mask:
     scan = scan_file(root, path)
     if scan.kind == "dicom-seg":
         return dicom.read_segmentation(root / path, path)
     return read_mask(scan, _NO_SCALE, root=root).array
+
+
+@lru_cache(maxsize=2)
+def _cached_image(root: Path, path: str, stamp: tuple[int, int]) -> _Image:
+    return _image(root, path)
+
+
+@lru_cache(maxsize=2)
+def _cached_mask(root: Path, path: str, stamp: tuple[int, int]) -> _Mask:
+    return _mask(root, path)
+
+
+def _image_slice(held: _Image, path: str, place: int, scale: PictureScale) -> NDArray[np.float32]:
+    stack, is_picture = held
+    values = _picked(stack, path, place)
+    return scale.hu(values) if is_picture else values.astype(np.float32)
+
+
+def _mask_slice(
+    root: Path, held: _Mask, path: str, place: int, image_path: str
+) -> NDArray[np.int32]:
+    if isinstance(held, dicom.Segmentation):
+        return held.at(dicom.read_header(root / image_path, image_path).instance)
+    return _picked(held, path, place)
 
 
 def _picked(stack: NDArray[Any], path: str, place: int) -> NDArray[Any]:

@@ -13,7 +13,8 @@ from src.data.findings import Finding
 
 Kind = Literal["picture", "volume", "dicom", "dicom-seg"]
 
-_SUFFIXES = (*volumes.SUFFIXES, *pictures.SUFFIXES, *dicom.SUFFIXES)
+_SUFFIXES = frozenset((*volumes.SUFFIXES, *pictures.SUFFIXES, *dicom.SUFFIXES))
+_TWO_DOTS = ".nii.gz"  # the only one of them with more than one
 # Notes that stand beside data; they are passed over knowingly.
 _NOTES = (
     ".txt", ".csv", ".tsv", ".json", ".md", ".rst", ".yaml", ".yml", ".xml", ".html", ".toml",
@@ -22,7 +23,7 @@ _NOTES = (
 _NOTE_NAMES = ("dicomdir", "license", "readme", "notice", "authors", "thumbs.db", "desktop.ini")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # slots, for there may be very many
 class ScanFile:
     """One image or mask as it lies on disk: a file, or the files of a DICOM series.
 
@@ -62,9 +63,9 @@ def split_suffix(name: str) -> tuple[str, str]:
 
     "P1.nii.gz" -> ("P1", ".nii.gz"); "1.2.840.113" -> ("1.2.840.113", "").
     """
-    for suffix in _SUFFIXES:
-        if name.lower().endswith(suffix) and len(name) > len(suffix):
-            return name[: -len(suffix)], name[-len(suffix) :]
+    dot = len(name) - len(_TWO_DOTS) if name.lower().endswith(_TWO_DOTS) else name.rfind(".")
+    if dot > 0 and name[dot:].lower() in _SUFFIXES:
+        return name[:dot], name[dot:]
     return name, ""
 
 
@@ -92,16 +93,17 @@ def list_scans(root: Path) -> tuple[list[ScanFile], list[Finding]]:
     findings: list[Finding] = []
     for folder, names in _folders(root, findings):
         headers: dict[Path, dicom.Header] = {}
+        # Once a folder: to build the path of a file by pathlib takes as long as to open it.
+        where = "" if folder == root else folder.relative_to(root).as_posix() + "/"
         for name in names:
-            path = folder / name
-            relative = path.relative_to(root).as_posix()
+            relative = where + name
             try:
-                kind = _kind(path)
+                kind = _kind_by_name(name) or _kind_by_content(folder / name)
                 if kind == "dicom":
-                    headers[path] = dicom.read_header(path, relative)
+                    headers[folder / name] = dicom.read_header(folder / name, relative)
                 elif kind:
                     scans.append(ScanFile(relative, (relative,), kind))
-                elif not _is_note(path):
+                elif not _is_note(folder / name):
                     findings.append(_unknown(relative, "a file of an unknown format"))
             except (ValueError, OSError) as error:
                 findings.append(unreadable(relative, error))
@@ -138,20 +140,29 @@ def _folders(root: Path, findings: list[Finding]) -> Iterator[tuple[Path, list[s
         folders[:] = sorted(
             name
             for name in folders
-            if not name.startswith(".") and not here.is_relative_to((here / name).resolve())
+            if not name.startswith(".") and not _leads_back(here, here / name)
         )
         yield Path(where), sorted(name for name in names if not name.startswith("."))
 
 
-def _kind(path: Path) -> Kind | None:
-    suffix = split_suffix(path.name)[1].lower()
+def _leads_back(here: Path, folder: Path) -> bool:
+    """Whether a folder is a link to the one that it lies in, or to one above."""
+    return folder.is_symlink() and here.is_relative_to(folder.resolve())
+
+
+def _kind_by_name(name: str) -> Kind | None:
+    """What a file is by its suffix."""
+    suffix = split_suffix(name)[1].lower()
     if suffix in pictures.SUFFIXES:
         return "picture"
     if suffix in volumes.SUFFIXES:
         return "volume"
-    if suffix in dicom.SUFFIXES or (not _is_note(path) and dicom.is_dicom(path)):
-        return "dicom"
-    return None
+    return "dicom" if suffix in dicom.SUFFIXES else None
+
+
+def _kind_by_content(path: Path) -> Kind | None:
+    """What a file without a known suffix is."""
+    return "dicom" if not _is_note(path) and dicom.is_dicom(path) else None
 
 
 def _is_note(path: Path) -> bool:
@@ -250,7 +261,7 @@ def scan_file(root: Path, path: str) -> ScanFile:
     """
     if not (root / path).is_file():
         raise FileNotFoundError(f"{path}: no such file or folder. Check the path.")
-    kind = _kind(root / path)
+    kind = _kind_by_name(path.rpartition("/")[2]) or _kind_by_content(root / path)
     if kind is None:
         raise ValueError(
             f"{path}: found a file of an unknown format, expected PNG, TIFF, JPEG, BMP, DICOM, "

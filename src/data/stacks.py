@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,7 +32,7 @@ def volumes_and_positions(cases: pd.DataFrame) -> tuple[NDArray[np.int64], NDArr
     folders: dict[tuple[str, ...], list[int]] = {}
     paths, places = cases["image_path"].tolist(), cases["slice"].tolist()
     for row, (patient, path) in enumerate(zip(cases["patient"], paths, strict=True)):
-        name = path if path in shared else str(PurePosixPath(path).parent)
+        name = path if path in shared else path.rpartition("/")[0]
         folders.setdefault((patient, name), []).append(row)
 
     volumes, positions = np.zeros(len(cases), np.int64), np.zeros(len(cases), np.int64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,7 +17,7 @@ from src.data.arrays import write_arrays
 from src.data.cases import read_cases
 from src.data.masks import class_indices
 from src.data.preprocessing import Preprocessing, Spacing, window_limits
-from src.data.readers import PictureScale, read_image_slice, read_mask_slice
+from src.data.readers import PictureScale, read_image_slice, read_slices
 from src.data.splits import fold_folder
 from src.files import whole_folder
 
@@ -44,17 +45,17 @@ def prepare(
         What was done to the slices, fitted on the training side alone.
     """
     pictures = PictureScale(**params.data.pictures.model_dump())
+    columns = (cases[name].to_list() for name in ("image_path", "mask_path", "slice"))
+    wanted = [*zip(*columns, strict=True)]
+
+    def slices(rows: range) -> Iterator[tuple[NDArray[Any], NDArray[np.uint8]]]:
+        part = wanted[rows.start : rows.stop]
+        for image, labels in read_slices(data, part, pictures):
+            yield image, class_indices(labels, params.data.labels, params.data.classes)
 
     def images(rows: pd.DataFrame) -> Iterator[NDArray[np.float32]]:
         for row in rows.itertuples():
             yield read_image_slice(data, row.image_path, row.slice, pictures)
-
-    def slices() -> Iterator[tuple[NDArray[Any], NDArray[np.uint8]]]:
-        for row in cases.itertuples():
-            image = read_image_slice(data, row.image_path, row.slice, pictures)
-            labels = read_mask_slice(data, row.mask_path, row.slice, row.image_path)
-            yield image, class_indices(labels, params.data.labels, params.data.classes)
-            tick()
 
     training = cases[cases["subset"] == "train"]
     window = window_limits(params.prepare.window.model_dump(), lambda: images(training))
@@ -71,10 +72,12 @@ def prepare(
         return write_arrays(
             aside,
             cases,
-            slices(),
+            slices,
             plain=plain,
             normalise=params.prepare.normalise,
             classes=params.data.classes,
+            workers=os.cpu_count() or 1,
+            tick=tick,
         )
 
 

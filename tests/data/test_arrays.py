@@ -14,6 +14,7 @@ def cases(subsets: list[str]) -> pd.DataFrame:
             "case_id": [f"c{n}" for n in range(len(subsets))],
             "patient": [f"{n}" for n in range(len(subsets))],
             "image_path": [f"{n}/1.png" for n in range(len(subsets))],
+            "mask_path": [f"{n}/1_mask.png" for n in range(len(subsets))],
             "slice": 0,
             "case_pseudonym": [f"P-{n}/000" for n in range(len(subsets))],
             "pseudonym": [f"P-{n}" for n in range(len(subsets))],
@@ -37,7 +38,7 @@ def write(
     return write_arrays(
         folder,
         table,
-        ((image, np.ones((8, 8), np.uint8)) for image in images),
+        lambda rows: ((images[row], np.ones((8, 8), np.uint8)) for row in rows),
         plain=Preprocessing(0.0, 100.0, 0.0, 1.0, "native", (16, 16), 8, spacing_mm),
         normalise="zscore",
         classes=("background", "lesion"),

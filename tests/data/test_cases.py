@@ -315,7 +315,7 @@ def test_writing_and_reading_the_table_changes_nothing(build, tmp_path):
     table, _ = build()
     write_cases(table, tmp_path / "prepared" / "cases.csv")
     again = read_cases(tmp_path / "prepared" / "cases.csv")
-    assert again.equals(table)
+    assert again.equals(table.drop(columns="signature"))
     assert set(again["patient"]) == {"001", "NA", "1e5", "null"}
     assert again["source"].tolist() == [""] * 8
     assert [path.name for path in (tmp_path / "prepared").iterdir()] == ["cases.csv"]

@@ -7,8 +7,11 @@ import pytest
 from src.data.preprocessing import (
     Preprocessing,
     Spacing,
+    normalised,
+    normalising_table,
     preprocess,
     restore,
+    sized_image,
     sized_mask,
     window_limits,
 )
@@ -169,3 +172,17 @@ def test_settings_that_know_of_no_common_spacing_are_still_read(tmp_path: Path) 
     del content["spacing_mm"]
     path.write_text(json.dumps(content))
     assert Preprocessing.load(path) == settings("native")
+
+
+def test_the_table_holds_what_normalised_gives() -> None:
+    fitted = settings("native", mean=0.31, deviation=0.27)
+    values = np.random.default_rng(0).random(10_000).astype(np.float16)
+    values[:3] = (0.0, 1.0, 6e-8)
+    found = normalising_table(fitted)[values.view(np.uint16)]
+    np.testing.assert_array_equal(found, normalised(values, fitted))
+
+
+def test_a_sized_slice_is_rounded_as_numpy_rounds() -> None:
+    image = np.geomspace(1e-9, 1, 64 * 64, dtype=np.float32).reshape(64, 64)
+    image[0, :3] = (0.0, 1.0, 1 - 2**-12)  # the last lies halfway between two numbers
+    np.testing.assert_array_equal(sized_image(image, settings("native")), image.astype(np.float16))

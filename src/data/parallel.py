@@ -1,0 +1,62 @@
+"""Many files at a time: work on all cores whose results come in order, and few of them in memory.
+
+Threads, not processes: nearly all time goes to decoding, resizing and hashing, which let other
+threads run meanwhile, and a thread starts at once and shares what it read.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+# Opens a progress bar for (label, number of steps) and gives the function that takes a step.
+Progress = Callable[[str, int], AbstractContextManager[Callable[[], None]]]
+
+_AHEAD = 3  # pieces of work a thread that are begun or waiting: none idles, and memory stays flat
+_BATCH = 32  # small files handed over at once: a hand-over costs as much as a few percent of one
+_SHARES = 8  # pieces of work a thread, where there are few: the threads then end together
+
+
+def no_progress(label: str, total: int) -> AbstractContextManager[Callable[[], None]]:
+    """A progress bar that shows nothing."""
+    return nullcontext(lambda: None)
+
+
+def in_order(
+    work: Callable[[Item], Result], items: Iterable[Item], workers: int
+) -> Iterator[Result]:
+    """Does `work` on each item in threads.
+
+    Args:
+        work: Called in a thread; what it raises is raised here, and no further item is begun.
+        items: Taken as they are needed.
+        workers: Threads, at least one.
+
+    Yields:
+        The results in the order of the items. However slowly they are taken, only a few wait.
+    """
+    waiting: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(max(workers, 1)) as pool:
+        try:
+            for item in items:
+                waiting.append(pool.submit(work, item))
+                if len(waiting) > _AHEAD * max(workers, 1):
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def batches(items: Sequence[Item], workers: int) -> Iterator[Sequence[Item]]:
+    """Items in small runs for `in_order`; one at a time where there are few."""
+    size = max(1, min(_BATCH, len(items) // (_SHARES * max(workers, 1))))
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
