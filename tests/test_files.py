@@ -62,13 +62,14 @@ def test_arrays_that_find_no_room_are_an_error_before_a_pixel_is_written(tmp_pat
         "import resource, sys\n"
         "from pathlib import Path\n"
         "import numpy as np\n"
-        "from src.data.arrays import _allocated\n"
+        "from src.data.arrays import _pixel_file\n"
         "from src.files import whole_folder\n"
         "from src.terminal import explain\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
         "try:\n"
         "    with whole_folder(Path(sys.argv[1])) as aside:\n"
-        "        _allocated(aside / 'images.npy', 10_000_000, np.float16)\n"
+        "        with _pixel_file(aside / 'images.npy', 10_000_000, np.float16):\n"
+        "            print('room was found')\n"
         "except OSError as error:\n"
         "    print(explain(error))\n"
     )
@@ -80,6 +81,7 @@ def test_arrays_that_find_no_room_are_an_error_before_a_pixel_is_written(tmp_pat
         check=True,
     )
     assert "the file would be larger than this system allows" in done.stdout
+    assert "room was found" not in done.stdout
     assert list(tmp_path.iterdir()) == []
 
 
