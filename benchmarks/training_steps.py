@@ -76,6 +76,10 @@ def main() -> None:
         model, plan, loss, num_classes=CLASSES, jit_compile=choose_jit_compile()
     )
     batches = tf.data.Dataset.from_tensor_slices(batch(task)).batch(task.batch_size).cache()
+    # As src.data.pipeline has it: TensorFlow's tuner makes the end of an epoch wait for it.
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    batches = batches.with_options(options)
     steps = WARM_UP
 
     def on_epoch(now: Progress) -> None:
