@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -31,6 +30,7 @@ from rich.table import Table
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # this is started as a file, and the project is not installed
 
+from benchmarks.machine import machine  # noqa: E402
 from src import terminal  # noqa: E402
 from src.data.phantom import make_patient  # noqa: E402
 from src.processor import cores  # noqa: E402
@@ -229,12 +229,6 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": ""}
 
 
-def _machine() -> str:
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.processor()}, {cores()} cores"
-
-
 def main(
     peers_python: Annotated[
         Path, typer.Option(help="Python with PyTorch; left out where it is not there")
@@ -265,7 +259,7 @@ def main(
             time_files(work / "model", images[:files], found, work, rounds)
     packages = ("openvino", "tensorflow", "keras", "opencv-python-headless")
     versions = ", ".join(f"{name} {version(name)}" for name in packages)
-    terminal.console.print(f"{_machine()}, {date.today().isoformat()}; {versions}")
+    terminal.console.print(f"{machine()}, {date.today().isoformat()}; {versions}")
 
 
 if __name__ == "__main__":

@@ -96,7 +96,7 @@ class RawOpenVino:
     def _search(self, batch: Batch) -> tuple[Any, int]:
         tried = []
         for hint, number in self.settings:
-            together = number or len(batch)
+            together = min(number or len(batch), len(batch))
             network = self._network.clone()
             network.reshape([together, *batch.shape[1:]])
             compiled = self._core.compile_model(

@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import platform
 import resource
 import shutil
 import statistics
@@ -38,6 +37,7 @@ from rich.table import Table
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # this is started as a file, and the project is not installed
 
+from benchmarks.machine import machine  # noqa: E402
 from src import terminal  # noqa: E402
 from src.config import Params, load_params  # noqa: E402
 
@@ -372,18 +372,9 @@ def main(
         correlation = load_params(ROOT / "params.yaml").audit.near_duplicate_correlation
         terminal.console.print(table_of_search(numbers, correlation, repeats, seed))
     terminal.console.print(
-        f"{os.cpu_count()} cores of {processor()}; medians of {repeats}; OpenCV "
+        f"{machine()}; medians of {repeats}; OpenCV "
         f"{version('opencv-python-headless')}, NumPy {version('numpy')}, pandas {version('pandas')}"
     )
-
-
-def processor() -> str:
-    """The name of the processor, where the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next((line.split(": ", 1)[1] for line in lines if line.startswith("model name")), "")
 
 
 if __name__ == "__main__":

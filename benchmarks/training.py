@@ -23,9 +23,10 @@ from rich.table import Table
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # this is started as a file, and the project is not installed
 
+from benchmarks.machine import machine  # noqa: E402
 from benchmarks.setting import bind_to_cores, limited_environment  # noqa: E402
 from benchmarks.training_task import Task  # noqa: E402
-from benchmarks.turns import Program, machine  # noqa: E402
+from benchmarks.turns import Program  # noqa: E402
 from src import terminal  # noqa: E402
 
 PEERS = ROOT / "benchmarks" / "peers"

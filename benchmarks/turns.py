@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -113,16 +112,3 @@ class Program:
         self._process.wait()
         if self._process.stdout:
             self._process.stdout.close()
-
-
-def machine() -> str:
-    """The processor, its way to compute bfloat16, and its number of cores."""
-    name, flags = platform.processor() or platform.machine(), ""
-    information = Path("/proc/cpuinfo")
-    if information.is_file():
-        lines = information.read_text(encoding="utf-8").splitlines()
-        fields = dict(line.split(":", 1) for line in lines if ":" in line)
-        values = {key.strip(): value.strip() for key, value in fields.items()}
-        name, flags = values.get("model name", name), values.get("flags", "")
-    known = [flag for flag in ("avx512_bf16", "amx_bf16") if flag in flags.split()]
-    return f"{name} ({', '.join(known) or 'no bfloat16'}), {os.cpu_count()} cores"
