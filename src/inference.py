@@ -144,7 +144,7 @@ class Segmenter:
     @property
     def needs_whole_scans(self) -> bool:
         """Whether the slices given must be all slices of one scan, in order."""
-        return self.card.context > 0 or bool(self.postprocessing)
+        return self.sees_neighbours or bool(self.postprocessing)
 
     @property
     def sees_neighbours(self) -> bool:
@@ -336,7 +336,7 @@ class Ensemble:
     @property
     def needs_whole_scans(self) -> bool:
         """Whether the slices given must be all slices of one scan, in order."""
-        return bool(self.postprocessing) or any(s.card.context for s in self.segmenters)
+        return self.sees_neighbours or bool(self.postprocessing)
 
     @property
     def sees_neighbours(self) -> bool:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Generator, Iterator
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from contextlib import nullcontext
+from concurrent.futures import CancelledError
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from src import terminal
 from src.data.dicom import read_header
 from src.data.images import Images
+from src.data.parallel import in_order
 from src.data.pictures import PictureScale
 from src.data.readers import read_scan
 from src.data.scans import ScanFile
@@ -94,20 +94,12 @@ class ScanWork:
         Raises:
             OSError: The output cannot be written.
         """
-        waiting: deque[Future[list[Row]]] = deque()
         # Of large scans, one more than the network is at.
         number = cores() + 1 if all(map(self._is_small, self._images.scans)) else 2
-        with ThreadPoolExecutor(number, "scans") as pool:
-            try:
-                for group in self._groups():
-                    waiting.append(pool.submit(self._rows_of, group))
-                    if len(waiting) > 2 * number:
-                        yield from waiting.popleft().result()
-                while waiting:
-                    yield from waiting.popleft().result()
-            finally:
-                self._stopped.set()
-                pool.shutdown(wait=False, cancel_futures=True)
+        work = in_order(self._rows_of, self._groups(), number, on_end=self._stopped.set)
+        with closing(work):
+            for rows in work:
+                yield from rows
 
     def _groups(self) -> Iterator[Group]:
         """Small pictures that follow each other, and each larger scan by itself."""

@@ -7,7 +7,7 @@ threads run meanwhile, and a thread starts at once and shares what it read.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar
@@ -29,14 +29,20 @@ def no_progress(label: str, total: int) -> AbstractContextManager[Callable[[], N
 
 
 def in_order(
-    work: Callable[[Item], Result], items: Iterable[Item], workers: int
-) -> Iterator[Result]:
+    work: Callable[[Item], Result],
+    items: Iterable[Item],
+    workers: int,
+    *,
+    on_end: Callable[[], None] = lambda: None,
+) -> Generator[Result, None, None]:
     """Does `work` on each item in threads.
 
     Args:
         work: Called in a thread; what it raises is raised here, and no further item is begun.
         items: Taken as they are needed.
         workers: Threads, at least one.
+        on_end: Called once nothing more is wanted, also where this is closed early; it may tell
+            long work that is under way, which is then waited for.
 
     Yields:
         The results in the order of the items. However slowly they are taken, only a few wait.
@@ -51,6 +57,7 @@ def in_order(
             while waiting:
                 yield waiting.popleft().result()
         finally:
+            on_end()
             for future in waiting:
                 future.cancel()
 
