@@ -22,6 +22,7 @@ from src.files import whole_file
 from src.models.checks import check_weights
 from src.models.dropout import reseed_dropout
 from src.models.metrics import ConfusionMatrix, scores
+from src.models.optimizer import FusedAdam
 
 
 @dataclass(frozen=True)
@@ -99,14 +100,10 @@ def compile_for_training(
     Returns:
         The metric that counts pixels by true and predicted class over an epoch.
     """
-    optimizer = (
-        keras.optimizers.AdamW(plan.learning_rate, weight_decay=plan.weight_decay)
-        if plan.optimizer == "adamw"
-        else keras.optimizers.Adam(plan.learning_rate)
-    )
-    if plan.optimizer == "adamw":
-        # Decay of a normalisation's scale and of biases would pull them to zero for nothing.
-        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    decay = plan.weight_decay if plan.optimizer == "adamw" else None
+    optimizer = FusedAdam(plan.learning_rate, weight_decay=decay)
+    # Decay of a normalisation's scale and of biases would pull them to zero for nothing.
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     matrix = ConfusionMatrix(num_classes=num_classes, name="confusion")
     model.compile(optimizer=optimizer, loss=loss, metrics=[matrix], jit_compile=jit_compile)
     optimizer.build(model.trainable_variables)
