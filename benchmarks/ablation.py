@@ -25,13 +25,7 @@ sys.path.insert(0, str(ROOT))  # this is started as a file, and the project is n
 from benchmarks import scoring  # noqa: E402
 from benchmarks.machine import machine  # noqa: E402
 from benchmarks.ours import train_and_segment  # noqa: E402
-from benchmarks.setting import (  # noqa: E402
-    Setting,
-    bind_to_cores,
-    limited_environment,
-    make_setting,
-    read_mask,
-)
+from benchmarks.setting import Setting, finished, make_setting  # noqa: E402
 from src import terminal  # noqa: E402
 from src.config import load_params  # noqa: E402
 from src.files import write_text  # noqa: E402
@@ -77,7 +71,6 @@ def measure(
     *,
     minutes: float,
     seed: int,
-    environment: dict[str, str],
 ) -> dict[str, float]:
     """Trains a variant unless an earlier call did it.
 
@@ -86,7 +79,8 @@ def measure(
     """
     folder = out / name.replace(" ", "-") / str(seed)
     result = folder / "result.json"
-    if not result.is_file():
+    content = finished(result, name, minutes=minutes)
+    if content is None:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         # All parameters that any variant touches are set, for those of the last one stay.
@@ -96,24 +90,12 @@ def measure(
         changes |= VARIANTS[name][1] if name != RECIPE else {}
         changes |= {"train.max_minutes": minutes, "train.seed": seed}
         with terminal.console.status(f"{name}: log in {folder / 'log.txt'}"):
-            train_and_segment(folder, setting, "unet", changes, ("validation",), environment)
-        dice = {
-            patient: scoring.patient_dice(
-                read_mask(setting.folder / "validation" / "masks" / f"{patient}.nii.gz"),
-                read_mask(folder / "validation" / f"{patient}.nii.gz"),
-                len(setting.classes),
-            )
-            for patient in setting.patients["validation"]
-        }
-        write_text(result, json.dumps({"minutes": minutes, "dice": dice}, indent=2) + "\n")
+            train_and_segment(folder, setting, "unet", changes, ("validation",))
+        dice = scoring.side_overlap(folder, setting, "validation")["dice"]
+        content = {"minutes": minutes, "dice": dice}
+        write_text(result, json.dumps(content, indent=2) + "\n")
         mean = sum(dice.values()) / len(dice)
         terminal.console.print(f"{name}, seed {seed}: validation Dice {mean:.3f}")
-    content = json.loads(result.read_text(encoding="utf-8"))
-    if content["minutes"] != minutes:
-        raise ValueError(
-            f"{name} was trained for {content['minutes']} minutes, not {minutes}. Name another "
-            "--out, or the same --minutes."
-        )
     return dict(content["dice"])
 
 
@@ -143,23 +125,15 @@ def main(
     unknown = sorted(set(names) - set(VARIANTS))
     if unknown:
         raise ValueError(f"--only: {unknown} not known, expected some of {list(VARIANTS)}")
-    if not data.is_dir():
-        raise FileNotFoundError(f"{data}: no such folder. Name the folder of scans in --data.")
     out = out.resolve()
-    out.mkdir(parents=True, exist_ok=True)
-    bind_to_cores(cores)
-    environment = limited_environment(cores)
-    with terminal.console.status(f"splitting the patients: log in {out / 'setting.log'}"):
-        setting = make_setting(data, params, out, environment)
+    setting = make_setting(data, params, out, cores)
     if not (out / "recipe.yaml").is_file():
         shutil.copyfile(setting.repository / "params.yaml", out / "recipe.yaml")
     dice: dict[str, list[dict[str, float]]] = {}
     for seed in range(1, seeds + 1):
         for name in [RECIPE, *names]:
             try:
-                found = measure(
-                    name, setting, out, minutes=minutes, seed=seed, environment=environment
-                )
+                found = measure(name, setting, out, minutes=minutes, seed=seed)
             except subprocess.CalledProcessError:
                 terminal.warn(f"{name} failed: see its log.txt")
             else:

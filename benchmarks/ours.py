@@ -22,7 +22,6 @@ def train_and_segment(
     architecture: str,
     changes: Mapping[str, Any],
     sides: Sequence[str],
-    environment: Mapping[str, str],
 ) -> None:
     """Trains a network in the copy of the repository and segments patients with it.
 
@@ -32,14 +31,15 @@ def train_and_segment(
         architecture: Name of the network.
         changes: "group.name" -> value, in params.yaml; they stay there.
         sides: Of which the patients are segmented.
-        environment: Of the processes that are started.
 
     Raises:
         subprocess.CalledProcessError: A stage failed; its message stands in log.txt.
     """
     repository = setting.repository
     file = repository / "params.yaml"
-    run = partial(run_logged, cwd=repository, log=folder / "log.txt", environment=environment)
+    run = partial(
+        run_logged, cwd=repository, log=folder / "log.txt", environment=setting.environment
+    )
     set_parameters(file, {"architectures": [architecture], **changes})
     # A model of an earlier repeat may stand in DVC's cache with its own seconds: train anew.
     for arguments in (["prepare"], ["--single-item", "--force", f"train@{architecture}-0"]):
