@@ -17,7 +17,7 @@ from src.data.preprocessing import Preprocessing, Spacing, preprocess, restore
 from src.data.stacks import neighbours
 from src.engines import FOLDER, Engine, Identity, keras_engine, openvino_engine, why_keras
 from src.evaluation.temperature import PixelSample, apply_temperature
-from src.model_files import ModelCard, check_alike, load_card, model_folders
+from src.model_files import ModelCard, check_alike, check_network, load_card, model_folders
 from src.postprocessing import Choice, Postprocessing, choose, majority, postprocess
 from src.tiling import Forward, mean_over_flips, sliding_window
 
@@ -60,7 +60,7 @@ class Segmenter:
         self._model = model
         self.settings = settings
         self.card = card
-        self.engine = engine or keras_engine(self.model, 2 * card.context + 1)
+        self.engine = engine or keras_engine(self.model, card.in_channels)
         self._network: Forward = self.engine.forward
 
     @property
@@ -481,30 +481,30 @@ def _load(folder: Path, card: ModelCard, wanted: str) -> Segmenter:
     why = why_keras(wanted, folder)
     if why:
         model = _keras_model(path, card)
-        engine = keras_engine(model, 2 * card.context + 1, why)
+        engine = keras_engine(model, card.in_channels, why)
         return Segmenter(model, settings, card, engine=engine)
     identity = Identity.load(folder / FOLDER)
-    found = (identity.architecture, identity.in_channels, identity.num_classes)
-    if found != (card.architecture, 2 * card.context + 1, len(card.classes)):
-        raise ValueError(
-            f"{folder}: model.json describes a {card.architecture} of {2 * card.context + 1} "
-            f"channels and {len(card.classes)} classes, model.keras holds a {found[0]} of "
-            f"{found[1]} channels and {found[2]} classes. Restore both from one run, or train "
-            "again with `dvc repro train`."
-        )
+    check_network(
+        folder,
+        card,
+        architecture=identity.architecture,
+        in_channels=identity.in_channels,
+        num_classes=identity.num_classes,
+    )
     return Segmenter(path, settings, card, engine=openvino_engine(folder / FOLDER))
 
 
 def _keras_model(path: Path, card: ModelCard) -> keras.Model:
     import keras
 
-    from src.models.checks import check_model  # src.models registers the layers of model.keras
+    import src.models  # noqa: F401  # registers the layers of model.keras
 
     model = keras.models.load_model(path, compile=False)
-    check_model(
-        model,
-        architecture=card.architecture,
-        in_channels=2 * card.context + 1,
-        num_classes=len(card.classes),
+    check_network(
+        path.parent,
+        card,
+        architecture=model.name,
+        in_channels=model.inputs[0].shape[-1],
+        num_classes=model.outputs[0].shape[-1],
     )
     return model
