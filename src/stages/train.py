@@ -26,8 +26,9 @@ from src.data.splits import fold_folder
 from src.engine_export import export_checked
 from src.evaluation.temperature import PixelSample, fit_temperature
 from src.files import md5_of, whole_folder
-from src.inference import Segmenter, choose_postprocessing
+from src.inference import Segmenter, predicted_scans
 from src.model_files import ModelCard, save_model
+from src.postprocessing import PLAIN, choose, plain_dice
 from src.stages.folds import label, recipe, run_name
 from src.stages.training_pictures import OverlayLogger, augmentation_sheet, fixed_cases
 from src.tiling import Tiling
@@ -219,7 +220,7 @@ def train(
         model = inference_model(model)
         made = recipe(params, architecture, provenance["data_hash"])
         card = replace(_card(architecture, params, arrays, trainable, policy), recipe=made)
-        segmenter, dice = _settled(params, Segmenter(model, arrays.settings, card), arrays)
+        segmenter, dice = settled(params, Segmenter(model, arrays.settings, card), arrays)
         seconds = round(progress.seconds, 1)
         best = {
             f"best_validation_{settings.monitor}": float("nan")
@@ -272,25 +273,33 @@ def train(
     return summary
 
 
-def _settled(
+def settled(
     params: Params, segmenter: Segmenter, arrays: Arrays
-) -> tuple[Segmenter, NDArray[np.float64]]:
+) -> tuple[Segmenter, NDArray[np.float64] | None]:
     """What is chosen on the validation patients once the weights are known.
 
     Returns:
-        The model with its card filled in, and the (C,) Dice of these patients before cleaning.
+        The model with its card filled in, and the (C,) Dice of these patients before cleaning;
+        None where nothing was to be chosen, and the patients were not looked at.
     """
+    wanted = params.inference
+    if not (wanted.postprocessing or wanted.calibration):
+        return segmenter, None
     changes: dict[str, Any] = {}
-    sample = PixelSample(TEMPERATURE_PIXELS, seed=params.train.seed)
-    rows = arrays.rows("validation")
-    choice = choose_postprocessing(segmenter, arrays, rows, sample=sample)
-    if params.inference.postprocessing:
-        changes["postprocessing"] = choice.postprocessing
-    if params.inference.calibration:
+    sample = None
+    if wanted.calibration:
+        sample = PixelSample(TEMPERATURE_PIXELS, seed=params.train.seed)
+    scans = predicted_scans(segmenter, arrays, arrays.rows("validation"), sample=sample)
+    if wanted.postprocessing:
+        choice = choose(scans, segmenter.num_classes)
+        changes["postprocessing"], dice = choice.postprocessing, choice.dice[PLAIN]
+    else:
+        dice = plain_dice(scans, segmenter.num_classes)
+    if sample is not None:
         fitted = fit_temperature(sample.log_probabilities, sample.truth)
         if not fitted.at_limit:
             changes["temperature"] = round(fitted.value, 6)
-    return segmenter.changed(**changes), choice.dice[False, False]
+    return segmenter.changed(**changes), dice
 
 
 def _peak_memory_mb() -> int:
