@@ -8,7 +8,6 @@ size of their scans. The test patients have no part in it: recipes are chosen he
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
@@ -22,10 +21,9 @@ from rich.table import Table
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # this is started as a file, and the project is not installed
 
-from benchmarks import scoring  # noqa: E402
 from benchmarks.machine import machine  # noqa: E402
-from benchmarks.ours import train_and_segment  # noqa: E402
-from benchmarks.setting import Setting, finished, make_setting  # noqa: E402
+from benchmarks.ours import validation_overlap  # noqa: E402
+from benchmarks.setting import Setting, make_setting  # noqa: E402
 from src import terminal  # noqa: E402
 from src.config import load_params  # noqa: E402
 from src.files import write_text  # noqa: E402
@@ -77,26 +75,15 @@ def measure(
     Returns:
         Validation patient -> Dice.
     """
+    # All parameters that any variant touches are set, for those of the last one stay.
+    recipe = load_params(out / "recipe.yaml").model_dump(mode="json")
+    touched = {key for _, changes in VARIANTS.values() for key in changes}
+    changes = {key: _value(recipe, key) for key in touched}
+    changes |= VARIANTS[name][1] if name != RECIPE else {}
+    changes |= {"train.max_minutes": minutes, "train.seed": seed}
     folder = out / name.replace(" ", "-") / str(seed)
-    result = folder / "result.json"
-    content = finished(result, name, minutes=minutes)
-    if content is None:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        # All parameters that any variant touches are set, for those of the last one stay.
-        recipe = load_params(out / "recipe.yaml").model_dump(mode="json")
-        touched = {key for _, changes in VARIANTS.values() for key in changes}
-        changes = {key: _value(recipe, key) for key in touched}
-        changes |= VARIANTS[name][1] if name != RECIPE else {}
-        changes |= {"train.max_minutes": minutes, "train.seed": seed}
-        with terminal.console.status(f"{name}: log in {folder / 'log.txt'}"):
-            train_and_segment(folder, setting, "unet", changes, ("validation",))
-        dice = scoring.side_overlap(folder, setting, "validation")["dice"]
-        content = {"minutes": minutes, "dice": dice}
-        write_text(result, json.dumps(content, indent=2) + "\n")
-        mean = sum(dice.values()) / len(dice)
-        terminal.console.print(f"{name}, seed {seed}: validation Dice {mean:.3f}")
-    return dict(content["dice"])
+    found = validation_overlap(f"{name}, seed {seed}", folder, setting, changes, minutes=minutes)
+    return found["dice"]
 
 
 def _value(content: dict[str, Any], key: str) -> Any:

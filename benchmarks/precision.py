@@ -10,9 +10,7 @@ format of the training. The test patients have no part in it.
 
 from __future__ import annotations
 
-import json
 import math
-import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -27,10 +25,9 @@ from rich.table import Table
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # this is started as a file, and the project is not installed
 
-from benchmarks import scoring  # noqa: E402
 from benchmarks.machine import machine  # noqa: E402
-from benchmarks.ours import train_and_segment  # noqa: E402
-from benchmarks.setting import Setting, finished, make_setting  # noqa: E402
+from benchmarks.ours import validation_overlap  # noqa: E402
+from benchmarks.setting import Setting, make_setting  # noqa: E402
 from src import terminal  # noqa: E402
 from src.config import load_params  # noqa: E402
 from src.evaluation.statistics import Interval  # noqa: E402
@@ -63,28 +60,19 @@ def measure(
     Returns:
         Mean Dice and IoU over the validation patients.
     """
-    folder = out / precision / str(seed)
-    result = folder / "result.json"
-    content = finished(result, f"{precision}, seed {seed},", epochs=epochs)
-    if content is None:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        recipe = load_params(params).train
-        changes = {
-            "train.precision": FORMATS[precision],
-            "train.seed": seed,
-            "train.epochs": epochs,
-            "train.warmup_epochs": round(recipe.warmup_epochs * epochs / recipe.epochs),
-            "train.patience": epochs,
-            "train.max_minutes": None,
-        }
-        with terminal.console.status(f"{precision}, seed {seed}: log in {folder / 'log.txt'}"):
-            train_and_segment(folder, setting, "unet", changes, ("validation",))
-        content = {"epochs": epochs, **scoring.side_overlap(folder, setting, "validation")}
-        write_text(result, json.dumps(content, indent=2) + "\n")
-    scores = {name: float(np.nanmean(list(content[name].values()))) for name in ("dice", "iou")}
-    terminal.console.print(f"{precision}, seed {seed}: validation Dice {scores['dice']:.3f}")
-    return scores
+    recipe = load_params(params).train
+    changes = {
+        "train.precision": FORMATS[precision],
+        "train.seed": seed,
+        "train.epochs": epochs,
+        "train.warmup_epochs": round(recipe.warmup_epochs * epochs / recipe.epochs),
+        "train.patience": epochs,
+        "train.max_minutes": None,
+    }
+    found = validation_overlap(
+        f"{precision}, seed {seed}", out / precision / str(seed), setting, changes, epochs=epochs
+    )
+    return {name: float(np.nanmean(list(found[name].values()))) for name in ("dice", "iou")}
 
 
 def mean_interval(values: Sequence[float]) -> Interval:
@@ -93,13 +81,11 @@ def mean_interval(values: Sequence[float]) -> Interval:
     Seeds are few, and a bootstrap of few values is too narrow.
 
     Args:
-        values: At least one.
+        values: At least two.
     """
     from scipy import stats
 
     mean, n = float(np.mean(values)), len(values)
-    if n < 2:
-        return Interval(mean, math.nan, math.nan, n)
     half = float(stats.t.ppf(0.975, n - 1) * np.std(values, ddof=1) / math.sqrt(n))
     return Interval(mean, mean - half, mean + half, n)
 
@@ -111,8 +97,6 @@ def verdict(difference: Interval, noise: float) -> str:
         difference: Of Dice, bfloat16 less float32, over the seeds.
         noise: Standard deviation of Dice between the seeds of float32.
     """
-    if math.isnan(difference.low):
-        return "No verdict from one seed."
     mean, at_worst = f"{difference.mean:+.3f}", f"{-difference.low:.3f}"
     if difference.high < 0:
         size = "more" if -difference.mean > noise else "less"
@@ -135,8 +119,8 @@ def rows_of(scores: dict[str, list[Scores]]) -> tuple[list[list[str]], str]:
         scores: Number format -> scores of the seeds 1, 2, …
 
     Returns:
-        A row for each seed, then the mean of each column with the interval of the differences, and
-        the standard deviation between seeds.
+        A row for each seed, then of each column the mean, the 95 % interval of the mean difference,
+        and the standard deviation between seeds.
     """
     values: list[list[float]] = []
     for name in ("dice", "iou"):
@@ -147,9 +131,11 @@ def rows_of(scores: dict[str, list[Scores]]) -> tuple[list[list[str]], str]:
         for seed, row in enumerate(zip(*values, strict=True), start=1)
     ]
     means = [mean_interval(column) for column in values]
-    rows.append(["mean", *(_mean(mean, place) for place, mean in enumerate(means))])
-    spreads = [float(np.std(column, ddof=1)) if len(column) > 1 else math.nan for column in values]
-    rows.append(["deviation", *(f"{spread:.3f}" for spread in spreads)])
+    rows.append(["mean", *(_number(mean.mean, place) for place, mean in enumerate(means))])
+    interval = [f"{mean.low:+.3f} to {mean.high:+.3f}" for mean in means]
+    rows.append(["95 %", "", "", interval[2], "", "", interval[5]])
+    spreads = [float(np.std(column, ddof=1)) for column in values]
+    rows.append(["SD", *(f"{spread:.3f}" for spread in spreads)])
     return rows, verdict(means[2], spreads[0])
 
 
@@ -157,16 +143,11 @@ def _number(value: float, place: int) -> str:
     return f"{value:+.3f}" if place % 3 == 2 else f"{value:.3f}"
 
 
-def _mean(mean: Interval, place: int) -> str:
-    interval = f" ({mean.low:+.3f} to {mean.high:+.3f})" if place % 3 == 2 else ""
-    return _number(mean.mean, place) + interval
-
-
 def main(
     data: Annotated[Path, typer.Option(help="scans and masks, one volume a patient")],
     out: Annotated[Path, typer.Option(help="results; started again, it goes on there")],
     epochs: Annotated[int, typer.Option(min=1, help="of each training")] = 8,
-    seeds: Annotated[int, typer.Option(min=1, help="trainings in each number format")] = 4,
+    seeds: Annotated[int, typer.Option(min=2, help="trainings in each number format")] = 8,
     params: Annotated[Path, typer.Option(help="the recipe")] = ROOT
     / "examples"
     / "sts-ct"
