@@ -36,8 +36,8 @@ from src.files import write_text  # noqa: E402
 # As the table names them -> train.precision.
 FORMATS = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 COLUMNS = (
-    "seed", "Dice, float32", "Dice, bfloat16", "difference",
-    "IoU, float32", "IoU, bfloat16", "difference",
+    "seed", "Dice, float32", "Dice, bfloat16", "change",
+    "IoU, float32", "IoU, bfloat16", "change",
 )  # fmt: skip
 
 Scores = dict[str, float]
