@@ -8,7 +8,6 @@ size of their scans. The test patients have no part in it: recipes are chosen he
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
@@ -22,16 +21,9 @@ from rich.table import Table
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # this is started as a file, and the project is not installed
 
-from benchmarks import scoring  # noqa: E402
 from benchmarks.machine import machine  # noqa: E402
-from benchmarks.ours import train_and_segment  # noqa: E402
-from benchmarks.setting import (  # noqa: E402
-    Setting,
-    bind_to_cores,
-    limited_environment,
-    make_setting,
-    read_mask,
-)
+from benchmarks.ours import validation_overlap  # noqa: E402
+from benchmarks.setting import Setting, make_setting  # noqa: E402
 from src import terminal  # noqa: E402
 from src.config import load_params  # noqa: E402
 from src.files import write_text  # noqa: E402
@@ -77,44 +69,21 @@ def measure(
     *,
     minutes: float,
     seed: int,
-    environment: dict[str, str],
 ) -> dict[str, float]:
     """Trains a variant unless an earlier call did it.
 
     Returns:
         Validation patient -> Dice.
     """
+    # All parameters that any variant touches are set, for those of the last one stay.
+    recipe = load_params(out / "recipe.yaml").model_dump(mode="json")
+    touched = {key for _, changes in VARIANTS.values() for key in changes}
+    changes = {key: _value(recipe, key) for key in touched}
+    changes |= VARIANTS[name][1] if name != RECIPE else {}
+    changes |= {"train.max_minutes": minutes, "train.seed": seed}
     folder = out / name.replace(" ", "-") / str(seed)
-    result = folder / "result.json"
-    if not result.is_file():
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        # All parameters that any variant touches are set, for those of the last one stay.
-        recipe = load_params(out / "recipe.yaml").model_dump(mode="json")
-        touched = {key for _, changes in VARIANTS.values() for key in changes}
-        changes = {key: _value(recipe, key) for key in touched}
-        changes |= VARIANTS[name][1] if name != RECIPE else {}
-        changes |= {"train.max_minutes": minutes, "train.seed": seed}
-        with terminal.console.status(f"{name}: log in {folder / 'log.txt'}"):
-            train_and_segment(folder, setting, "unet", changes, ("validation",), environment)
-        dice = {
-            patient: scoring.patient_dice(
-                read_mask(setting.folder / "validation" / "masks" / f"{patient}.nii.gz"),
-                read_mask(folder / "validation" / f"{patient}.nii.gz"),
-                len(setting.classes),
-            )
-            for patient in setting.patients["validation"]
-        }
-        write_text(result, json.dumps({"minutes": minutes, "dice": dice}, indent=2) + "\n")
-        mean = sum(dice.values()) / len(dice)
-        terminal.console.print(f"{name}, seed {seed}: validation Dice {mean:.3f}")
-    content = json.loads(result.read_text(encoding="utf-8"))
-    if content["minutes"] != minutes:
-        raise ValueError(
-            f"{name} was trained for {content['minutes']} minutes, not {minutes}. Name another "
-            "--out, or the same --minutes."
-        )
-    return dict(content["dice"])
+    found = validation_overlap(f"{name}, seed {seed}", folder, setting, changes, minutes=minutes)
+    return found["dice"]
 
 
 def _value(content: dict[str, Any], key: str) -> Any:
@@ -143,23 +112,15 @@ def main(
     unknown = sorted(set(names) - set(VARIANTS))
     if unknown:
         raise ValueError(f"--only: {unknown} not known, expected some of {list(VARIANTS)}")
-    if not data.is_dir():
-        raise FileNotFoundError(f"{data}: no such folder. Name the folder of scans in --data.")
     out = out.resolve()
-    out.mkdir(parents=True, exist_ok=True)
-    bind_to_cores(cores)
-    environment = limited_environment(cores)
-    with terminal.console.status(f"splitting the patients: log in {out / 'setting.log'}"):
-        setting = make_setting(data, params, out, environment)
+    setting = make_setting(data, params, out, cores)
     if not (out / "recipe.yaml").is_file():
         shutil.copyfile(setting.repository / "params.yaml", out / "recipe.yaml")
     dice: dict[str, list[dict[str, float]]] = {}
     for seed in range(1, seeds + 1):
         for name in [RECIPE, *names]:
             try:
-                found = measure(
-                    name, setting, out, minutes=minutes, seed=seed, environment=environment
-                )
+                found = measure(name, setting, out, minutes=minutes, seed=seed)
             except subprocess.CalledProcessError:
                 terminal.warn(f"{name} failed: see its log.txt")
             else:

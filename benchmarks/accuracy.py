@@ -32,14 +32,7 @@ sys.path.insert(0, str(ROOT))  # this is started as a file, and the project is n
 from benchmarks import no_image, scoring  # noqa: E402
 from benchmarks.machine import machine  # noqa: E402
 from benchmarks.ours import train_and_segment  # noqa: E402
-from benchmarks.setting import (  # noqa: E402
-    Setting,
-    bind_to_cores,
-    limited_environment,
-    make_setting,
-    read_mask,
-    run_logged,
-)
+from benchmarks.setting import Setting, finished, make_setting, run_logged  # noqa: E402
 from src import terminal  # noqa: E402
 from src.files import write_text  # noqa: E402
 
@@ -69,7 +62,6 @@ class Job:
         minutes: Wall clock of training.
         cores: Threads it may use.
         folder: Where its masks, log and summary go.
-        environment: Of its process.
     """
 
     method: str
@@ -78,7 +70,6 @@ class Job:
     minutes: float
     cores: int
     folder: Path
-    environment: dict[str, str]
 
 
 def run_ours(job: Job, setting: Setting) -> None:
@@ -89,7 +80,7 @@ def run_ours(job: Job, setting: Setting) -> None:
         setting: The patients; its repository is worked in.
     """
     changes = {"train.seed": job.seed, "train.max_minutes": job.minutes}
-    train_and_segment(job.folder, setting, job.method, changes, SIDES, job.environment)
+    train_and_segment(job.folder, setting, job.method, changes, SIDES)
 
 
 def run_control(job: Job, setting: Setting) -> None:
@@ -113,7 +104,7 @@ def run_peer(job: Job, setting: Setting, *, python: Path) -> None:
         [str(python), str(PEERS_FOLDER / script), *options, "--cases", str(setting.folder),
          "--minutes", str(job.minutes), "--seed", str(job.seed), "--threads", str(job.cores),
          "--out", str(job.folder)],
-        cwd=PEERS_FOLDER, log=job.folder / "log.txt", environment=job.environment,
+        cwd=PEERS_FOLDER, log=job.folder / "log.txt", environment=setting.environment,
     )  # fmt: skip
 
 
@@ -125,13 +116,7 @@ def finish(job: Job, setting: Setting, run: Callable[[Job, Setting], None]) -> N
         subprocess.CalledProcessError: The method failed.
     """
     result = job.folder / "result.json"
-    if result.is_file():
-        minutes = json.loads(result.read_text(encoding="utf-8"))["minutes"]
-        if minutes != job.minutes:
-            raise ValueError(
-                f"{job.method} was trained for {minutes} minutes, not {job.minutes}. Name another "
-                "--out, or the same --minutes."
-            )
+    if finished(result, job.method, minutes=job.minutes):
         return
     shutil.rmtree(job.folder, ignore_errors=True)
     job.folder.mkdir(parents=True)
@@ -155,21 +140,6 @@ def finish(job: Job, setting: Setting, run: Callable[[Job, Setting], None]) -> N
         f"{job.method}: {told['seconds']:.0f} s of training, {content['seconds_of_everything']:.0f}"
         " s with preparation and prediction"
     )
-
-
-def scores_of(folder: Path, setting: Setting) -> dict[str, dict[str, float]]:
-    """Side -> patient -> Dice, of the masks that a method wrote."""
-    return {
-        side: {
-            name: scoring.patient_dice(
-                read_mask(setting.folder / side / "masks" / f"{name}.nii.gz"),
-                read_mask(folder / side / f"{name}.nii.gz"),
-                len(setting.classes),
-            )
-            for name in setting.patients[side]
-        }
-        for side in SIDES
-    }
 
 
 def main(
@@ -198,21 +168,13 @@ def main(
     unknown = [name for name in names if name not in known]
     if unknown:
         raise ValueError(f"--methods: {unknown} not known, expected some of {list(known)}")
-    if not data.is_dir():
-        raise FileNotFoundError(f"{data}: no such folder. Name the folder of scans in --data.")
     out = out.resolve()
-    out.mkdir(parents=True, exist_ok=True)
-    bind_to_cores(cores)
-    environment = limited_environment(cores)
-    with terminal.console.status(f"splitting the patients: log in {out / 'setting.log'}"):
-        setting = make_setting(data, params, out, environment)
+    setting = make_setting(data, params, out, cores)
     failed, done = [], []
     for repeat in range(repeats):
         for name in names:
-            job = Job(
-                name, repeat, seed + repeat, minutes, cores, out / name / str(repeat), environment
-            )
-            run = partial(run_peer, python=peers_python.absolute())
+            job = Job(name, repeat, seed + repeat, minutes, cores, out / name / str(repeat))
+            run: Callable[[Job, Setting], None] = partial(run_peer, python=peers_python.absolute())
             run = {**dict.fromkeys(OURS, run_ours), CONTROL: run_control}.get(name, run)
             try:
                 finish(job, setting, run)
@@ -230,7 +192,8 @@ def report(jobs: list[Job], setting: Setting, out: Path, conditions: dict[str, A
     scores: dict[str, list[dict[str, dict[str, float]]]] = {}
     results: dict[str, list[dict[str, Any]]] = {}
     for job in jobs:
-        scores.setdefault(job.method, []).append(scores_of(job.folder, setting))
+        dice = {side: scoring.side_overlap(job.folder, setting, side)["dice"] for side in SIDES}
+        scores.setdefault(job.method, []).append(dice)
         content = json.loads((job.folder / "result.json").read_text(encoding="utf-8"))
         results.setdefault(job.method, []).append(content)
     if not scores:

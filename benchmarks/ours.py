@@ -11,9 +11,44 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks.setting import Setting, run_logged, set_parameters
+from benchmarks import scoring
+from benchmarks.setting import Setting, finished, run_logged, set_parameters
+from src import terminal
 from src.config import load_params
 from src.files import write_text
+
+
+def validation_overlap(
+    name: str, folder: Path, setting: Setting, changes: Mapping[str, Any], **conditions: float
+) -> dict[str, dict[str, float]]:
+    """Trains a U-Net and scores the validation patients, unless an earlier call did it.
+
+    Args:
+        name: What is trained, for people.
+        folder: Made anew unless it holds the result.json of a finished training.
+        setting: The patients; its repository is worked in.
+        changes: As in `train_and_segment`.
+        **conditions: As in `finished`.
+
+    Returns:
+        "dice" and "iou" -> patient -> value.
+
+    Raises:
+        ValueError: An earlier call had other conditions.
+        subprocess.CalledProcessError: A stage failed; its message stands in log.txt.
+    """
+    result = folder / "result.json"
+    content = finished(result, name, **conditions)
+    if content is None:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        with terminal.console.status(f"{name}: log in {folder / 'log.txt'}"):
+            train_and_segment(folder, setting, "unet", changes, ("validation",))
+        content = {**conditions, **scoring.side_overlap(folder, setting, "validation")}
+        write_text(result, json.dumps(content, indent=2) + "\n")
+        dice = content["dice"].values()
+        terminal.console.print(f"{name}: validation Dice {sum(dice) / len(dice):.3f}")
+    return content
 
 
 def train_and_segment(
@@ -22,7 +57,6 @@ def train_and_segment(
     architecture: str,
     changes: Mapping[str, Any],
     sides: Sequence[str],
-    environment: Mapping[str, str],
 ) -> None:
     """Trains a network in the copy of the repository and segments patients with it.
 
@@ -32,14 +66,15 @@ def train_and_segment(
         architecture: Name of the network.
         changes: "group.name" -> value, in params.yaml; they stay there.
         sides: Of which the patients are segmented.
-        environment: Of the processes that are started.
 
     Raises:
         subprocess.CalledProcessError: A stage failed; its message stands in log.txt.
     """
     repository = setting.repository
     file = repository / "params.yaml"
-    run = partial(run_logged, cwd=repository, log=folder / "log.txt", environment=environment)
+    run = partial(
+        run_logged, cwd=repository, log=folder / "log.txt", environment=setting.environment
+    )
     set_parameters(file, {"architectures": [architecture], **changes})
     # A model of an earlier repeat may stand in DVC's cache with its own seconds: train anew.
     for arguments in (["prepare"], ["--single-item", "--force", f"train@{architecture}-0"]):

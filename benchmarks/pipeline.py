@@ -35,6 +35,7 @@ from src.data.arrays import Arrays, open_arrays  # noqa: E402
 from src.data.augmentation import Augmentation  # noqa: E402
 from src.data.pipeline import TrainingCases, whole_slices  # noqa: E402
 from src.data.sampling import Sampling  # noqa: E402
+from src.stages.train import trainable_network  # noqa: E402
 
 # What a case passes through, in order, and the changes that stand for it.
 GEOMETRY = (
@@ -135,43 +136,18 @@ def steps_in_turn(
     Returns:
         Milliseconds of a step with the pipeline, and with the batch in memory, one number a round.
     """
-    import keras
-    import tensorflow as tf
+    from src.training import Checkpoint, Progress, fit
 
-    from src.models import build_loss, build_model
-    from src.models.precision import choose_jit_compile, choose_precision
-    from src.training import Checkpoint, Optimisation, Progress, compile_for_training, fit
-
-    policy, reason = choose_precision(settings.precision)
-    terminal.console.print(f"precision {reason}")
-    keras.utils.set_random_seed(settings.seed)
-    keras.config.set_dtype_policy(policy)
-    tf.config.experimental.enable_op_determinism()
+    epochs = 2 * (rounds + 1)
+    settings = settings.model_copy(
+        update={"epochs": epochs, "patience": epochs, "monitor": "loss", "max_minutes": None}
+    )
+    model, plan, matrix = trainable_network(settings, architecture, len(arrays.classes))
     cases = training_cases(
         settings, arrays, Augmentation(**settings.augmentation.model_dump()), steps
     )
     # Of the same shapes as the pipeline's, so that both train through the same graph.
     in_memory = cases.epoch(0).dataset().take(1).cache().repeat(steps)
-    epochs = 2 * (rounds + 1)
-    plan = Optimisation(
-        **{name: getattr(settings, name) for name in Optimisation.__dataclass_fields__}
-    )
-    plan = replace(plan, epochs=epochs, patience=epochs, monitor="loss", max_minutes=None)
-    model = build_model(
-        architecture,
-        in_channels=2 * settings.context + 1,
-        num_classes=len(arrays.classes),
-        **settings.model.model_dump(),
-    )
-    loss = build_loss(
-        settings.loss.name,
-        num_classes=len(arrays.classes),
-        class_weights=settings.loss.class_weights,
-        **settings.loss.parameters,
-    )
-    matrix = compile_for_training(
-        model, plan, loss, num_classes=len(arrays.classes), jit_compile=choose_jit_compile()
-    )
     shown = whole_slices(
         arrays,
         arrays.rows("validation")[: settings.batch_size],

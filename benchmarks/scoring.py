@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.setting import Setting, read_mask
 from src.evaluation.overlap import count, mean_foreground, overlap
 from src.evaluation.statistics import Interval, bootstrap_interval
 
@@ -44,10 +46,10 @@ class Row:
     seconds: float
 
 
-def patient_dice(
+def patient_overlap(
     truth: NDArray[np.integer], prediction: NDArray[np.integer], num_classes: int
-) -> float:
-    """Mean Dice of the foreground classes of one patient, counts pooled over the slices.
+) -> dict[str, float]:
+    """Mean Dice and IoU of the foreground classes of one patient, counts pooled over the slices.
 
     Args:
         truth: (D, H, W) class indices.
@@ -55,12 +57,38 @@ def patient_dice(
         num_classes: Classes, background included.
 
     Returns:
-        In [0, 1]; NaN where truth and prediction hold no foreground.
+        "dice" and "iou", in [0, 1]; NaN where truth and prediction hold no foreground.
 
     Raises:
         ValueError: The sizes differ, or a mask holds other values than the class indices.
     """
-    return mean_foreground(overlap(count(truth, prediction, num_classes)).dice)
+    found = overlap(count(truth, prediction, num_classes))
+    return {"dice": mean_foreground(found.dice), "iou": mean_foreground(found.iou)}
+
+
+def side_overlap(folder: Path, setting: Setting, side: str) -> dict[str, dict[str, float]]:
+    """Dice and IoU of each patient of a side, of the masks that a method wrote.
+
+    Args:
+        folder: SIDE/NAME.nii.gz lie in it.
+        setting: The patients.
+        side: validation or test.
+
+    Returns:
+        "dice" and "iou" -> patient -> value, see `patient_overlap`.
+    """
+    found = {
+        name: patient_overlap(
+            read_mask(setting.folder / side / "masks" / f"{name}.nii.gz"),
+            read_mask(folder / side / f"{name}.nii.gz"),
+            len(setting.classes),
+        )
+        for name in setting.patients[side]
+    }
+    return {
+        quantity: {name: values[quantity] for name, values in found.items()}
+        for quantity in ("dice", "iou")
+    }
 
 
 def table_rows(

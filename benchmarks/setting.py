@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from ruamel.yaml import YAML
 
+from src import terminal
 from src.config import load_params
 from src.data.masks import class_indices, whole_numbers
 from src.files import whole_file, write_text
@@ -41,6 +42,7 @@ class Setting:
         window: (low, high) in HU, from the parameters; what all methods but nnU-Net, which plans
             its own, are shown.
         patients: Side -> pseudonyms, sorted.
+        environment: Of the processes that are started.
     """
 
     folder: Path
@@ -48,38 +50,47 @@ class Setting:
     classes: tuple[str, ...]
     window: tuple[float, float]
     patients: dict[str, list[str]]
+    environment: Mapping[str, str]
 
 
-def make_setting(data: Path, params: Path, out: Path, environment: Mapping[str, str]) -> Setting:
+def make_setting(data: Path, params: Path, out: Path, cores: int) -> Setting:
     """Copies the repository, brings the data in, splits the patients, writes the volumes.
 
-    What an earlier call finished in `out` is taken as it is, code and split included.
+    What an earlier call finished in `out` is taken as it is, code and split included. This process
+    and those it starts are bound to `cores`.
 
     Args:
         data: Folder of scans and masks, one volume a patient.
         params: The params.yaml of the benchmark.
-        out: Folder of the benchmark.
-        environment: Of the processes that are started.
+        out: Folder of the benchmark, absolute; made where it is missing.
+        cores: Of each training.
 
     Returns:
         The setting.
 
     Raises:
+        FileNotFoundError: There is no folder `data`.
         ValueError: The data are not one volume a patient, or the window is none of level and width.
         subprocess.CalledProcessError: A stage failed; its message stands in setting.log.
     """
-    repository, folder = out / "repository", out / "cases"
+    if not data.is_dir():
+        raise FileNotFoundError(f"{data}: no such folder. Name the folder of scans in --data.")
+    out.mkdir(parents=True, exist_ok=True)
+    bind_to_cores(cores)
+    environment = limited_environment(cores)
+    repository, folder, log = out / "repository", out / "cases", out / "setting.log"
     if not (folder / "cases.json").is_file():
         for half_made in (repository, folder):
             shutil.rmtree(half_made, ignore_errors=True)
-        copy_repository(repository, params)
-        _leave_the_end_to_the_clock(repository / "params.yaml")
-        for command in (
-            [sys.executable, "-m", "src.ingest", str(data.resolve())],
-            [sys.executable, "-m", "dvc", "repro", "prepare"],
-        ):
-            run_logged(command, cwd=repository, log=out / "setting.log", environment=environment)
-        _write_cases(repository, folder)
+        with terminal.console.status(f"splitting the patients: log in {log}"):
+            copy_repository(repository, params)
+            _leave_the_end_to_the_clock(repository / "params.yaml")
+            for command in (
+                [sys.executable, "-m", "src.ingest", str(data.resolve())],
+                [sys.executable, "-m", "dvc", "repro", "prepare"],
+            ):
+                run_logged(command, cwd=repository, log=log, environment=environment)
+            _write_cases(repository, folder)
     content = json.loads((folder / "cases.json").read_text(encoding="utf-8"))
     return Setting(
         folder=folder,
@@ -87,7 +98,31 @@ def make_setting(data: Path, params: Path, out: Path, environment: Mapping[str, 
         classes=tuple(content["classes"]),
         window=tuple(content["window"]),
         patients={subset: content[subset] for subset in SUBSETS},
+        environment=environment,
     )
+
+
+def finished(result: Path, method: str, **conditions: float) -> dict[str, Any] | None:
+    """What an earlier call wrote of a training that it finished; None where it did not.
+
+    Args:
+        result: Its result.json.
+        method: What was trained, for people.
+        **conditions: Options of the command, such as minutes=10.0, which result.json repeats.
+
+    Raises:
+        ValueError: It was trained under other conditions.
+    """
+    if not result.is_file():
+        return None
+    content: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
+    for option, value in conditions.items():
+        if content[option] != value:
+            raise ValueError(
+                f"{method} was trained with --{option} {content[option]}, not {value}. Name "
+                f"another --out, or the same --{option}."
+            )
+    return content
 
 
 def copy_repository(target: Path, params: Path) -> None:

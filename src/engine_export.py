@@ -21,7 +21,8 @@ from src.engines import (
     openvino_engine,
 )
 from src.files import md5_of
-from src.inference import Segmenter, choose_postprocessing
+from src.inference import Segmenter, predicted_scans
+from src.postprocessing import plain_dice
 
 if TYPE_CHECKING:
     import keras
@@ -90,7 +91,7 @@ def export_checked(
     model_folder: Path,
     arrays: Arrays,
     rows: NDArray[np.int64],
-    expected: NDArray[np.float64],
+    expected: NDArray[np.float64] | None = None,
 ) -> str:
     """Writes engine/ and keeps it if the validation patients get the same Dice from it.
 
@@ -99,7 +100,8 @@ def export_checked(
         model_folder: Where it was saved.
         arrays: The prepared slices.
         rows: (M,), those of the validation side.
-        expected: (C,) Dice of each class by Keras, see `validation_dice`.
+        expected: (C,) Dice of each class by Keras, see `validation_dice`; None where it is not
+            known yet.
 
     Returns:
         What came of it, one sentence that begins with "openvino:" or "keras:".
@@ -116,6 +118,8 @@ def export_checked(
         shutil.rmtree(model_folder / FOLDER, ignore_errors=True)
         words = " ".join(str(error).split())
         return f"keras: OpenVINO cannot run the network ({words[:MESSAGE_LENGTH]})"
+    if expected is None:
+        expected = validation_dice(segmenter, arrays, rows)
     gap = float(np.max(np.abs(np.nan_to_num(found) - np.nan_to_num(expected))))
     said = f"Dice of the validation patients within {gap:.1e} of that by Keras"
     if not gap <= TOLERANCE:
@@ -134,4 +138,4 @@ def validation_dice(
         arrays: The prepared slices.
         rows: (M,), all slices of some scans.
     """
-    return choose_postprocessing(segmenter, arrays, rows).dice[False, False]
+    return plain_dice(predicted_scans(segmenter, arrays, rows), segmenter.num_classes)

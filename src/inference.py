@@ -17,8 +17,8 @@ from src.data.preprocessing import Preprocessing, Spacing, preprocess, restore
 from src.data.stacks import neighbours
 from src.engines import FOLDER, Engine, Identity, keras_engine, openvino_engine, why_keras
 from src.evaluation.temperature import PixelSample, apply_temperature
-from src.model_files import ModelCard, check_alike, load_card, model_folders
-from src.postprocessing import Choice, Postprocessing, choose, majority, postprocess
+from src.model_files import ModelCard, check_alike, check_network, load_card, model_folders
+from src.postprocessing import Postprocessing, majority, postprocess
 from src.tiling import Forward, mean_over_flips, sliding_window
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Segmenter:
         self._model = model
         self.settings = settings
         self.card = card
-        self.engine = engine or keras_engine(self.model, 2 * card.context + 1)
+        self.engine = engine or keras_engine(self.model, card.in_channels)
         self._network: Forward = self.engine.forward
 
     @property
@@ -391,43 +391,40 @@ def cleaned(masks: list[NDArray[np.uint8]], steps: Postprocessing) -> list[NDArr
     return list(postprocess(np.stack(masks), steps))
 
 
-def choose_postprocessing(
+def predicted_scans(
     segmenter: Segmenter,
     arrays: Arrays,
     rows: NDArray[np.int64],
     *,
     sample: PixelSample | None = None,
     batch_size: int = 16,
-) -> Choice:
-    """Choose how the masks of a model are cleaned, see `postprocessing.choose`.
+) -> Iterator[tuple[str, NDArray[np.uint8], NDArray[np.uint8]]]:
+    """The masks of prepared scans beside the truth, for `postprocessing.choose`.
 
     Args:
         segmenter: The model; its card's own postprocessing is not applied.
         arrays: The prepared slices, with `pseudonym` in their index.
-        rows: (M,), those of the validation side: all slices of each scan.
+        rows: (M,), such as those of the validation side: all slices of each scan.
         sample: Is shown the probabilities, so that a temperature can be fitted to them.
         batch_size: Slices or patches that go through the network together.
 
-    Returns:
-        The choice, by the Dice at the size of the prepared slices.
+    Yields:
+        Patient, truth and prediction of each scan, (D, H, W) uint8 at the size of the prepared
+        slices; (H, W) of each slice where they differ in size, for these are cleaned one by one.
     """
-
-    def scans() -> Iterator[tuple[str, NDArray[np.uint8], NDArray[np.uint8]]]:
-        for scan in arrays.scans(rows):
-            images, truths = zip(*(arrays.slice(int(row)) for row in scan), strict=True)
-            masks = [np.empty(0, np.uint8)] * len(scan)
-            predicted = segmenter.prepared_probabilities(images, batch_size=batch_size)
-            for number, probability in predicted:
-                masks[number] = most_probable(probability)
-                if sample is not None:
-                    sample.add(probability, truths[number])
-            patient = str(arrays.index["pseudonym"].iloc[scan[0]])
-            if len({mask.shape for mask in masks}) == 1:
-                yield patient, np.stack(truths), np.stack(masks)
-            else:  # cleaned one by one, as in `Segmenter.masks`
-                yield from zip([patient] * len(masks), truths, masks, strict=True)
-
-    return choose(scans(), segmenter.num_classes)
+    for scan in arrays.scans(rows):
+        images, truths = zip(*(arrays.slice(int(row)) for row in scan), strict=True)
+        masks = [np.empty(0, np.uint8)] * len(scan)
+        predicted = segmenter.prepared_probabilities(images, batch_size=batch_size)
+        for number, probability in predicted:
+            masks[number] = most_probable(probability)
+            if sample is not None:
+                sample.add(probability, truths[number])
+        patient = str(arrays.index["pseudonym"].iloc[scan[0]])
+        if len({mask.shape for mask in masks}) == 1:
+            yield patient, np.stack(truths), np.stack(masks)
+        else:
+            yield from zip([patient] * len(masks), truths, masks, strict=True)
 
 
 def _of_each(spacing_mm: Spacings, number: int) -> list[Spacing | None]:
@@ -481,30 +478,30 @@ def _load(folder: Path, card: ModelCard, wanted: str) -> Segmenter:
     why = why_keras(wanted, folder)
     if why:
         model = _keras_model(path, card)
-        engine = keras_engine(model, 2 * card.context + 1, why)
+        engine = keras_engine(model, card.in_channels, why)
         return Segmenter(model, settings, card, engine=engine)
     identity = Identity.load(folder / FOLDER)
-    found = (identity.architecture, identity.in_channels, identity.num_classes)
-    if found != (card.architecture, 2 * card.context + 1, len(card.classes)):
-        raise ValueError(
-            f"{folder}: model.json describes a {card.architecture} of {2 * card.context + 1} "
-            f"channels and {len(card.classes)} classes, model.keras holds a {found[0]} of "
-            f"{found[1]} channels and {found[2]} classes. Restore both from one run, or train "
-            "again with `dvc repro train`."
-        )
+    check_network(
+        folder,
+        card,
+        architecture=identity.architecture,
+        in_channels=identity.in_channels,
+        num_classes=identity.num_classes,
+    )
     return Segmenter(path, settings, card, engine=openvino_engine(folder / FOLDER))
 
 
 def _keras_model(path: Path, card: ModelCard) -> keras.Model:
     import keras
 
-    from src.models.checks import check_model  # src.models registers the layers of model.keras
+    import src.models  # noqa: F401  # registers the layers of model.keras
 
     model = keras.models.load_model(path, compile=False)
-    check_model(
-        model,
-        architecture=card.architecture,
-        in_channels=2 * card.context + 1,
-        num_classes=len(card.classes),
+    check_network(
+        path.parent,
+        card,
+        architecture=model.name,
+        in_channels=model.inputs[0].shape[-1],
+        num_classes=model.outputs[0].shape[-1],
     )
     return model

@@ -54,6 +54,11 @@ class ModelCard:
     engine: str = "auto"
     recipe: str = ""
 
+    @property
+    def in_channels(self) -> int:
+        """Channels of a picture as the network sees it: the slice and its neighbours."""
+        return 2 * self.context + 1
+
 
 def save_model(folder: Path, model: keras.Model, card: ModelCard, settings: Preprocessing) -> None:
     """Writes a model folder: model.keras, preprocessing.json, model.json.
@@ -126,6 +131,28 @@ def model_hash(folder: Path) -> str:
     if len(digests) > 1:
         digests = [hashlib.md5("".join(digests).encode(), usedforsecurity=False).hexdigest()]
     return digests[0][:12]
+
+
+def check_network(
+    folder: Path, card: ModelCard, *, architecture: str, in_channels: int, num_classes: int
+) -> None:
+    """Raises where a model folder holds another network than its card describes.
+
+    Args:
+        folder: The model folder.
+        card: Its model.json.
+        architecture: Of the network there.
+        in_channels: Likewise, channels of a picture.
+        num_classes: Likewise, background included.
+    """
+    described = (card.architecture, card.in_channels, len(card.classes))
+    found = (architecture, in_channels, num_classes)
+    if found != described:
+        raise ValueError(
+            "{}: model.json describes a {} of {} channels and {} classes, model.keras holds a {} "
+            "of {} channels and {} classes. Restore both from one run, or train again with `dvc "
+            "repro train`.".format(folder, *described, *found)
+        )
 
 
 def check_alike(folder: Path, cards: dict[Path, ModelCard]) -> None:

@@ -14,8 +14,12 @@ from src.evaluation.overlap import Counts, count, overlap
 Steps = tuple[bool, bool]
 """Whether the largest component alone is kept, and whether holes are filled."""
 
+PLAIN: Steps = (False, False)
 # In the order of preference where they do equally well: the fewest steps first.
-VARIANTS: tuple[Steps, ...] = ((False, False), (True, False), (False, True), (True, True))
+VARIANTS: tuple[Steps, ...] = (PLAIN, (True, False), (False, True), (True, True))
+
+Scans = Iterable[tuple[str, NDArray[np.uint8], NDArray[np.uint8]]]
+"""Patient, truth and prediction of each scan."""
 
 
 @dataclass(frozen=True)
@@ -101,30 +105,22 @@ def largest_component(region: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return np.asarray(labels == sizes.argmax())
 
 
-def choose(
-    scans: Iterable[tuple[str, NDArray[np.uint8], NDArray[np.uint8]]], num_classes: int
-) -> Choice:
+def choose(scans: Scans, num_classes: int) -> Choice:
     """Choose the steps of each class by its mean Dice over the validation patients.
 
     Of nothing, one step or both, a class gets what scores highest; of what scores the same, the
     fewest steps. So a step is taken only where it raises the score.
 
     Args:
-        scans: (patient, truth, prediction) of each scan, read once, one after the other: masks
-            (H, W) or (D, H, W) as the network predicts them. A patient may have several scans.
+        scans: Read once, one after the other: masks (H, W) or (D, H, W) as the network predicts
+            them. A patient may have several scans.
         num_classes: C, background included.
 
     Returns:
         The choice; no steps where there are no scans.
     """
     classes = tuple(range(1, num_classes))
-    counts: dict[Steps, dict[str, Counts]] = {variant: {} for variant in VARIANTS}
-    for patient, truth, prediction in scans:
-        for (largest, filled), patients in counts.items():
-            steps = Postprocessing(classes if largest else (), classes if filled else ())
-            found = count(truth, postprocess(prediction, steps), num_classes)
-            patients[patient] = found + patients[patient] if patient in patients else found
-    dice = {variant: _mean_dice(patients, num_classes) for variant, patients in counts.items()}
+    dice = _dice(scans, num_classes, VARIANTS)
     # NaN, of a class that no patient has, is the same for every variant: 0 does as well.
     table = np.nan_to_num([dice[variant] for variant in VARIANTS])
     best = [VARIANTS[place] for place in table.argmax(axis=0)]
@@ -135,6 +131,16 @@ def choose(
         ),
         dice,
     )
+
+
+def plain_dice(scans: Scans, num_classes: int) -> NDArray[np.float64]:
+    """(C,) mean over patients of the Dice of each class, masks as they are; NaN if none has it.
+
+    Args:
+        scans: As in `choose`.
+        num_classes: C, background included.
+    """
+    return _dice(scans, num_classes, [PLAIN])[PLAIN]
 
 
 def majority(choices: Sequence[Postprocessing]) -> Postprocessing:
@@ -152,6 +158,20 @@ def majority(choices: Sequence[Postprocessing]) -> Postprocessing:
         return tuple(sorted(index for index, number in votes.items() if 2 * number > len(choices)))
 
     return Postprocessing(chosen("largest_component"), chosen("filled_holes"))
+
+
+def _dice(
+    scans: Scans, num_classes: int, variants: Sequence[Steps]
+) -> dict[Steps, NDArray[np.float64]]:
+    """Each variant, for all classes alike -> (C,) Dice, as in `Choice`."""
+    classes = tuple(range(1, num_classes))
+    counts: dict[Steps, dict[str, Counts]] = {variant: {} for variant in variants}
+    for patient, truth, prediction in scans:
+        for (largest, filled), patients in counts.items():
+            steps = Postprocessing(classes if largest else (), classes if filled else ())
+            found = count(truth, postprocess(prediction, steps), num_classes)
+            patients[patient] = found + patients[patient] if patient in patients else found
+    return {variant: _mean_dice(patients, num_classes) for variant, patients in counts.items()}
 
 
 def _mean_dice(patients: dict[str, Counts], num_classes: int) -> NDArray[np.float64]:

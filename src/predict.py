@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -21,9 +21,6 @@ from src.data.pictures import PictureScale
 from src.files import whole_file
 from src.prediction import Wanted
 from src.scan_work import ScanWork
-
-if TYPE_CHECKING:
-    from src.inference import AnySegmenter
 
 DEFAULT_MODEL = "models:/ct-segmentation@champion"
 TABLE = "predictions.csv"
@@ -128,28 +125,15 @@ class Outcome:
     doubtful: int
 
 
-def predict(
-    images: Images,
-    out: Path,
-    segmenter: AnySegmenter,
-    wanted: Wanted,
-    scale: PictureScale,
-    *,
-    version: str,
-    tick: Callable[[], None] = lambda: None,
-) -> Outcome:
+def predict(work: ScanWork, table: Path, tick: Callable[[], None] = lambda: None) -> Outcome:
     """Segments scans, and writes their files and a row for each, in the order of the scans.
 
     While the network is at one scan, others are read and written. A scan that cannot be segmented
     is named in a warning, and the others go on.
 
     Args:
-        images: From `find_images`.
-        out: The output folder; it gets the same tree, and predictions.csv.
-        segmenter: The model.
-        wanted: What is written of each.
-        scale: What pictures mean.
-        version: What tells this model from others.
+        work: The scans.
+        table: The CSV file of the rows; there when all are.
         tick: Called after every scan.
 
     Returns:
@@ -158,11 +142,10 @@ def predict(
     Raises:
         OSError: The output cannot be written.
     """
-    work = ScanWork(images, out, segmenter, wanted, scale, version)
     written = failed = doubtful = 0
-    with whole_file(out / TABLE) as aside, aside.open("w", newline="", encoding="utf-8") as stream:
-        table = csv.DictWriter(stream, work.columns, restval="", lineterminator="\n")
-        table.writeheader()
+    with whole_file(table) as aside, aside.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, work.columns, restval="", lineterminator="\n")
+        writer.writeheader()
         with closing(work.rows()) as rows:
             for row in rows:
                 written += "mask" in row
@@ -170,7 +153,7 @@ def predict(
                 doubtful += bool(row.get("unlike_training"))
                 if "error" in row:
                     _warn(row["path"], row["error"])
-                table.writerow(row)
+                writer.writerow(row)
                 stream.flush()
                 tick()
     return Outcome(written, failed, doubtful)
@@ -275,8 +258,9 @@ def main(
         _warn(finding.paths[0], f"found {finding.found}. {finding.remedy}")
     out.mkdir(parents=True, exist_ok=True)
     (out / TABLE).unlink(missing_ok=True)  # it would speak of masks that are being replaced
+    work = ScanWork(images, out, segmenter, wanted, scale, version)
     with terminal.progress("segmenting", len(images.scans)) as tick:
-        done = predict(images, out, segmenter, wanted, scale, version=version, tick=tick)
+        done = predict(work, out / TABLE, tick)
     _report(done, images, out, segmenter.class_names, unread=len(unread))
 
 

@@ -13,11 +13,11 @@ from src.data.preprocessing import Preprocessing
 from src.inference import (
     Ensemble,
     Segmenter,
-    choose_postprocessing,
     load_segmenter,
+    predicted_scans,
 )
 from src.model_files import ModelCard, load_card, save_model
-from src.postprocessing import Postprocessing
+from src.postprocessing import Postprocessing, choose, plain_dice
 from src.tiling import Tiling
 
 # x = HU / 200: -100 HU is -0.5 and 100 HU is 0.5, all of it exact in 16 bits.
@@ -181,10 +181,12 @@ def test_postprocessing_is_chosen_on_the_scans_of_the_validation_side():
         SETTINGS,
         CARD.classes,
     )
-    found = choose_postprocessing(segmenter([[[20.0]]]), arrays, np.arange(3))
+    found = choose(predicted_scans(segmenter([[[20.0]]]), arrays, np.arange(3)), 2)
     assert found.postprocessing == Postprocessing(largest_component=(1,))
     assert found.dice[True, False][1] == 1
     assert found.dice[False, False][1] == pytest.approx(2 * 2 / (2 + 3))
+    plain = plain_dice(predicted_scans(segmenter([[[20.0]]]), arrays, np.arange(3)), 2)
+    assert plain.tolist() == found.dice[False, False].tolist()
 
 
 def test_it_is_known_whether_a_model_needs_whole_scans():

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from src.inference import Ensemble, Segmenter, load_segmenter
-from src.model_files import model_folders, model_hash
+from src.model_files import check_network, model_folders, model_hash
 from src.postprocessing import Postprocessing
-from tests.tiny_models import NATIVE, save_threshold_model, save_unet
+from tests.tiny_models import NATIVE, card, save_threshold_model, save_unet
 
 
 @pytest.fixture(scope="module")
@@ -66,3 +66,22 @@ def test_a_fold_without_a_model_is_not_passed_over(unet: Path, tmp_path: Path) -
     (tmp_path / "unet" / "fold2" / "model.json").unlink()
     with pytest.raises(FileNotFoundError, match="fold2: no model there"):
         load_segmenter(tmp_path / "unet")
+
+
+def test_a_network_that_its_card_describes_passes() -> None:
+    described = card(context=2)
+    check_network(Path("m"), described, architecture="unet", in_channels=5, num_classes=3)
+
+
+@pytest.mark.parametrize(
+    ("change", "described"),
+    [
+        ({"architecture": "unetpp"}, "a unetpp of 1 channels and 3 classes"),
+        ({"context": 1}, "a unet of 3 channels and 3 classes"),
+        ({"classes": ("background", "lesion")}, "a unet of 1 channels and 2 classes"),
+    ],
+)
+def test_a_network_of_another_card_is_refused(change: dict[str, object], described: str) -> None:
+    message = f"m: model.json describes {described}, model.keras holds a unet of 1 channels and 3"
+    with pytest.raises(ValueError, match=message):
+        check_network(Path("m"), card(**change), architecture="unet", in_channels=1, num_classes=3)

@@ -499,6 +499,7 @@ def test_an_interrupted_run_leaves_no_table(here: Path, models: Path) -> None:
     from src.data.pictures import PictureScale
     from src.inference import load_segmenter
     from src.prediction import Wanted
+    from src.scan_work import ScanWork
 
     for name in ("1", "2", "3"):
         write_ct(here / "in" / f"{name}.png", int(name))
@@ -506,11 +507,12 @@ def test_an_interrupted_run_leaves_no_table(here: Path, models: Path) -> None:
     def interrupt() -> None:
         raise KeyboardInterrupt
 
+    work = ScanWork(
+        find_images(here / "in", ()), here / "out", load_segmenter(models / "threshold"),
+        Wanted(), PictureScale(1, -1024, (1, 1), 1), version="a",
+    )  # fmt: skip
     with pytest.raises(KeyboardInterrupt):
-        predict.predict(
-            find_images(here / "in", ()), here / "out", load_segmenter(models / "threshold"),
-            Wanted(), PictureScale(1, -1024, (1, 1), 1), version="a", tick=interrupt,
-        )  # fmt: skip
+        predict.predict(work, here / "out" / predict.TABLE, interrupt)
     # Others were under way; what is there is whole.
     found = sorted((here / "out").iterdir())
     assert found[0].name == "1_mask.png"

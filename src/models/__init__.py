@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from src.models.attention_unet import attention_unet
-from src.models.checks import check_image_size, check_model, check_weights
+from src.models.checks import check_image_size, check_weights
 from src.models.design import Design
 from src.models.losses import LOSSES, build_loss
 from src.models.supervision import inference_model
@@ -19,7 +19,6 @@ __all__ = [
     "build_loss",
     "build_model",
     "check_image_size",
-    "check_model",
     "check_weights",
     "inference_model",
 ]

@@ -24,32 +24,6 @@ def check_image_size(height: int, width: int, depth: int) -> None:
         )
 
 
-def check_model(
-    model: keras.Model, *, architecture: str, in_channels: int, num_classes: int
-) -> None:
-    """Check that a loaded model is the one that its model card describes.
-
-    Args:
-        model: A model with one output, as of :func:`src.models.inference_model`.
-        architecture: A key of `src.models.ARCHITECTURES`.
-        in_channels: Channels of a picture.
-        num_classes: Number of classes, background included.
-
-    Raises:
-        ValueError: It is another one.
-    """
-    found = (model.name, model.inputs[0].shape[-1], model.outputs[0].shape[-1])
-    expected = (architecture, in_channels, num_classes)
-    if found != expected:
-        raise ValueError(
-            "model.keras and model.json do not belong together: model.json describes a {} of {} "
-            "channels and {} classes, model.keras holds a {} of {} channels and {} classes. "
-            "Restore both from one run, or train again with `dvc repro train`.".format(
-                *expected, *found
-            )
-        )
-
-
 def check_weights(model: keras.Model, shapes: Sequence[tuple[int, ...]]) -> None:
     """Check that kept weights fit a network, before the first of them is put in.
 

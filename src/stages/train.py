@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from src import figures, terminal, tracking
 from src.config import Params, load_params, public_parameters
+from src.config.groups import Train
 from src.data.arrays import Arrays, open_arrays
 from src.data.augmentation import Augmentation
 from src.data.sampling import Sampling
@@ -26,14 +27,18 @@ from src.data.splits import fold_folder
 from src.engine_export import export_checked
 from src.evaluation.temperature import PixelSample, fit_temperature
 from src.files import md5_of, whole_folder
-from src.inference import Segmenter, choose_postprocessing
+from src.inference import Segmenter, predicted_scans
 from src.model_files import ModelCard, save_model
+from src.postprocessing import PLAIN, choose, plain_dice
 from src.stages.folds import label, recipe, run_name
 from src.stages.training_pictures import OverlayLogger, augmentation_sheet, fixed_cases
 from src.tiling import Tiling
 
 if TYPE_CHECKING:
-    from src.training import Progress
+    import keras
+
+    from src.models.metrics import ConfusionMatrix
+    from src.training import Optimisation, Progress
 
 TEMPERATURE_PIXELS = 200_000  # drawn from all of the validation side
 # The code that decides the weights: a checkpoint of other code is not taken up.
@@ -91,22 +96,12 @@ def train(
     import keras
 
     from src.data.pipeline import TrainingCases, whole_slices
-    from src.models import build_loss, build_model, inference_model
-    from src.models.precision import choose_jit_compile, choose_precision
-    from src.training import Checkpoint, Optimisation, Progress, compile_for_training, fit
+    from src.models import inference_model
+    from src.training import Checkpoint, Progress, fit
 
     settings = params.train
-    policy, reason = choose_precision(settings.precision)
-    terminal.console.print(f"precision {reason}")
-    keras.utils.set_random_seed(settings.seed)
-    keras.config.set_dtype_policy(policy)
-    _make_repeatable()
-    model = build_model(
-        architecture,
-        in_channels=2 * settings.context + 1,
-        num_classes=len(arrays.classes),
-        **settings.model.model_dump(),
-    )
+    model, plan, matrix = trainable_network(settings, architecture, len(arrays.classes))
+    policy = keras.config.dtype_policy().name
     shared: dict[str, Any] = {
         "context": settings.context,
         "batch_size": settings.batch_size,
@@ -123,18 +118,6 @@ def train(
     looked_at = spread(arrays.rows("validation"), settings.validation_cases)
     validation = whole_slices(arrays, looked_at, **shared)
     steps = cases.steps_per_epoch
-    plan = Optimisation(
-        **{name: getattr(settings, name) for name in Optimisation.__dataclass_fields__}
-    )
-    loss = build_loss(
-        settings.loss.name,
-        num_classes=len(arrays.classes),
-        class_weights=settings.loss.class_weights,
-        **settings.loss.parameters,
-    )
-    matrix = compile_for_training(
-        model, plan, loss, num_classes=len(arrays.classes), jit_compile=choose_jit_compile()
-    )
     public = public_parameters(params, architecture, fold)
     provenance = tracking.provenance(root, root / "prepared" / "split.csv", fold)
     fingerprint = tracking.run_name(
@@ -219,7 +202,7 @@ def train(
         model = inference_model(model)
         made = recipe(params, architecture, provenance["data_hash"])
         card = replace(_card(architecture, params, arrays, trainable, policy), recipe=made)
-        segmenter, dice = _settled(params, Segmenter(model, arrays.settings, card), arrays)
+        segmenter, dice = settled(params, Segmenter(model, arrays.settings, card), arrays)
         seconds = round(progress.seconds, 1)
         best = {
             f"best_validation_{settings.monitor}": float("nan")
@@ -272,25 +255,81 @@ def train(
     return summary
 
 
-def _settled(
+def trainable_network(
+    settings: Train, architecture: str, num_classes: int
+) -> tuple[keras.Model, Optimisation, ConfusionMatrix]:
+    """A network with its loss and optimiser, and this process set up to train it.
+
+    From here on Keras computes in the precision asked for, random numbers are those of the seed,
+    and TensorFlow takes operations that give the same bits every time.
+
+    Args:
+        settings: Of `train` in params.yaml.
+        architecture: Name of the network.
+        num_classes: C, background included.
+
+    Returns:
+        The network, how it is to be trained, and its metric: what `src.training.fit` takes.
+    """
+    import keras
+
+    from src.models import build_loss, build_model
+    from src.models.precision import choose_jit_compile, choose_precision
+    from src.training import Optimisation, compile_for_training
+
+    policy, reason = choose_precision(settings.precision)
+    terminal.console.print(f"precision {reason}")
+    keras.utils.set_random_seed(settings.seed)
+    keras.config.set_dtype_policy(policy)
+    _make_repeatable()
+    model = build_model(
+        architecture,
+        in_channels=2 * settings.context + 1,
+        num_classes=num_classes,
+        **settings.model.model_dump(),
+    )
+    plan = Optimisation(
+        **{name: getattr(settings, name) for name in Optimisation.__dataclass_fields__}
+    )
+    loss = build_loss(
+        settings.loss.name,
+        num_classes=num_classes,
+        class_weights=settings.loss.class_weights,
+        **settings.loss.parameters,
+    )
+    matrix = compile_for_training(
+        model, plan, loss, num_classes=num_classes, jit_compile=choose_jit_compile()
+    )
+    return model, plan, matrix
+
+
+def settled(
     params: Params, segmenter: Segmenter, arrays: Arrays
-) -> tuple[Segmenter, NDArray[np.float64]]:
+) -> tuple[Segmenter, NDArray[np.float64] | None]:
     """What is chosen on the validation patients once the weights are known.
 
     Returns:
-        The model with its card filled in, and the (C,) Dice of these patients before cleaning.
+        The model with its card filled in, and the (C,) Dice of these patients before cleaning;
+        None where nothing was to be chosen, and the patients were not looked at.
     """
+    wanted = params.inference
+    if not (wanted.postprocessing or wanted.calibration):
+        return segmenter, None
     changes: dict[str, Any] = {}
-    sample = PixelSample(TEMPERATURE_PIXELS, seed=params.train.seed)
-    rows = arrays.rows("validation")
-    choice = choose_postprocessing(segmenter, arrays, rows, sample=sample)
-    if params.inference.postprocessing:
-        changes["postprocessing"] = choice.postprocessing
-    if params.inference.calibration:
+    sample = None
+    if wanted.calibration:
+        sample = PixelSample(TEMPERATURE_PIXELS, seed=params.train.seed)
+    scans = predicted_scans(segmenter, arrays, arrays.rows("validation"), sample=sample)
+    if wanted.postprocessing:
+        choice = choose(scans, segmenter.num_classes)
+        changes["postprocessing"], dice = choice.postprocessing, choice.dice[PLAIN]
+    else:
+        dice = plain_dice(scans, segmenter.num_classes)
+    if sample is not None:
         fitted = fit_temperature(sample.log_probabilities, sample.truth)
         if not fitted.at_limit:
             changes["temperature"] = round(fitted.value, 6)
-    return segmenter.changed(**changes), choice.dice[False, False]
+    return segmenter.changed(**changes), dice
 
 
 def _peak_memory_mb() -> int:

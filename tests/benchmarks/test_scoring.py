@@ -20,18 +20,19 @@ def told(seconds: float) -> dict[str, float]:
     return {"seconds": seconds}
 
 
-def test_dice_of_a_patient_pools_the_pixels_of_its_slices() -> None:
+def test_overlap_of_a_patient_pools_the_pixels_of_its_slices() -> None:
     truth = np.zeros((2, 2, 2), dtype=np.uint8)
     truth[0] = 1  # 4 pixels in the first slice
     prediction = np.zeros_like(truth)
     prediction[0, 0] = 1  # 2 of them found
-    prediction[1, 0, 0] = 1  # and one more in the empty slice: 2 * 2 / (4 + 3)
-    assert scoring.patient_dice(truth, prediction, 2) == pytest.approx(4 / 7)
+    prediction[1, 0, 0] = 1  # and one more in the empty slice
+    found = scoring.patient_overlap(truth, prediction, 2)
+    assert found == {"dice": pytest.approx(2 * 2 / (4 + 3)), "iou": pytest.approx(2 / 5)}
 
 
 def test_a_patient_without_foreground_in_truth_and_prediction_is_not_scored() -> None:
     empty = np.zeros((1, 2, 2), dtype=np.uint8)
-    assert math.isnan(scoring.patient_dice(empty, empty, 2))
+    assert all(math.isnan(value) for value in scoring.patient_overlap(empty, empty, 2).values())
 
 
 def test_the_best_peer_is_the_one_with_the_highest_test_dice_and_has_no_difference() -> None:
