@@ -1,4 +1,4 @@
-"""A trained model -> class probabilities for scans of any size, at the scan's own size."""
+"""One model: slices of any size -> class probabilities and masks of that size."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from src.data.arrays import Arrays
 from src.data.preprocessing import Preprocessing, Spacing, preprocess, restore
 from src.data.stacks import neighbours
-from src.engines import FOLDER, Engine, Identity, keras_engine, openvino_engine, why_keras
+from src.engines import Engine, keras_engine
 from src.evaluation.temperature import PixelSample, apply_temperature
-from src.model_files import ModelCard, check_alike, check_network, load_card, model_folders
-from src.postprocessing import Postprocessing, majority, postprocess
+from src.model_files import ModelCard, check_network
+from src.postprocessing import Postprocessing, postprocess
 from src.tiling import Forward, mean_over_flips, sliding_window
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Segmenter:
     def model(self) -> keras.Model:
         """The Keras model, loaded when it is first asked for."""
         if isinstance(self._model, Path):
-            self._model = _keras_model(self._model, self.card)
+            self._model = keras_model(self._model, self.card)
         return self._model
 
     def run_by(self, engine: Engine) -> Segmenter:
@@ -267,116 +267,6 @@ class Segmenter:
                     )
 
 
-class Ensemble:
-    """Several models that segment as one: the mean of their probabilities.
-
-    It takes the place of a `Segmenter` wherever masks or probabilities are wanted.
-
-    Attributes:
-        segmenters: The models, each with its own preprocessing.
-        postprocessing: What is done to the masks; that of the models is not used.
-    """
-
-    def __init__(self, segmenters: Sequence[Segmenter], postprocessing: Postprocessing) -> None:
-        """Put models together.
-
-        Args:
-            segmenters: At least one, all with the same classes in the same order.
-            postprocessing: For the masks of the ensemble; Postprocessing() for nothing.
-
-        Raises:
-            ValueError: There is no model, or their classes differ.
-        """
-        classes = {segmenter.class_names for segmenter in segmenters}
-        if len(classes) != 1:
-            raise ValueError(
-                "an ensemble needs one or more models with the same classes in the same order, got "
-                f"{len(segmenters)} models with {sorted(classes)}. Name other model folders."
-            )
-        self.segmenters = tuple(segmenters)
-        self.postprocessing = postprocessing
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Class names in the order of the class index."""
-        return self.segmenters[0].class_names
-
-    @property
-    def num_classes(self) -> int:
-        """Number of classes, background included."""
-        return len(self.class_names)
-
-    @property
-    def name(self) -> str:
-        """What it is, for people: its architectures and how many models it has."""
-        architectures = ", ".join(sorted({s.name for s in self.segmenters}))
-        return f"{architectures}, ensemble of {len(self.segmenters)}"
-
-    @property
-    def engine_note(self) -> str:
-        """What runs the networks, and why, for people."""
-        return "; ".join(sorted({s.engine_note for s in self.segmenters}))
-
-    @property
-    def settings(self) -> Preprocessing:
-        """Preprocessing of the first model, for drawing and warnings; each model uses its own."""
-        return self.segmenters[0].settings
-
-    @property
-    def spacing_mm(self) -> tuple[float, float]:
-        """Median over the models of the (y, x) spacing of their training slices."""
-        y, x = np.median([s.spacing_mm for s in self.segmenters], axis=0).tolist()
-        return y, x
-
-    @property
-    def needs_spacing(self) -> bool:
-        """Whether the spacing of the slices given must be known."""
-        return any(s.needs_spacing for s in self.segmenters)
-
-    @property
-    def needs_whole_scans(self) -> bool:
-        """Whether the slices given must be all slices of one scan, in order."""
-        return self.sees_neighbours or bool(self.postprocessing)
-
-    @property
-    def sees_neighbours(self) -> bool:
-        """Whether what a slice gives depends on the slices beside it in a scan."""
-        return any(s.sees_neighbours for s in self.segmenters)
-
-    def probabilities(
-        self, images_hu: Images, spacing_mm: Spacings = None, *, batch_size: int = 16
-    ) -> list[NDArray[np.float32]]:
-        """The mean of the models' probabilities; see `Segmenter.probabilities`."""
-        by_number = dict(self.each(images_hu, spacing_mm, batch_size=batch_size))
-        return [by_number[number] for number in range(len(images_hu))]
-
-    def each(
-        self, images_hu: Images, spacing_mm: Spacings = None, *, batch_size: int = 16
-    ) -> Iterator[tuple[int, NDArray[np.float32]]]:
-        """The mean of the models' probabilities, slice by slice; see `Segmenter.each`."""
-        # The models go side by side, so that only slices that some have not reached are waiting.
-        waiting: dict[int, list[NDArray[np.float32]]] = defaultdict(list)
-        models = [s.each(images_hu, spacing_mm, batch_size=batch_size) for s in self.segmenters]
-        for step in zip(*models, strict=True):
-            for number, probability in step:
-                waiting[number].append(probability)
-                if len(waiting[number]) == len(models):
-                    yield number, np.mean(waiting.pop(number), axis=0, dtype=np.float32)
-
-    def masks(
-        self, images_hu: Images, spacing_mm: Spacings = None, *, batch_size: int = 16
-    ) -> list[NDArray[np.uint8]]:
-        """The most probable class of each pixel, cleaned; see `Segmenter.masks`."""
-        results: list[NDArray[np.uint8]] = [np.empty(0, np.uint8)] * len(images_hu)
-        for number, probability in self.each(images_hu, spacing_mm, batch_size=batch_size):
-            results[number] = most_probable(probability)
-        return cleaned(results, self.postprocessing)
-
-
-AnySegmenter = Segmenter | Ensemble
-"""What segments: callers need not know which of the two it is."""
-
-
 def most_probable(probability: NDArray[np.float32]) -> NDArray[np.uint8]:
     """(H, W, C) probabilities -> (H, W) uint8 class indices; of equal ones the first."""
     return probability.argmax(axis=-1).astype(np.uint8)
@@ -448,50 +338,8 @@ def _checked(image: NDArray[Any], number: int) -> NDArray[Any]:
     return image
 
 
-def load_segmenter(folder: Path, engine: str | None = None) -> AnySegmenter:
-    """Loads what `save_model` wrote: one model, or those of several folds as one.
-
-    Args:
-        folder: A model folder, such as models/unet/fold0 or the one inside a registered model; or
-            a folder of such folders, fold0, fold1, …, such as models/unet.
-        engine: "auto", "keras" or "openvino"; None for what the model's card says.
-
-    Returns:
-        The model with its preprocessing. Several are an ensemble, whose postprocessing is what
-        more than half of them chose.
-
-    Raises:
-        FileNotFoundError: The folder holds no model.
-        ValueError: model.json is of another version of the project, or the models do not belong
-            together.
-    """
-    cards = {path: load_card(path) for path in model_folders(folder)}
-    check_alike(folder, cards)
-    segmenters = [_load(path, card, engine or card.engine) for path, card in cards.items()]
-    if len(segmenters) == 1:
-        return segmenters[0]
-    return Ensemble(segmenters, majority([card.postprocessing for card in cards.values()]))
-
-
-def _load(folder: Path, card: ModelCard, wanted: str) -> Segmenter:
-    path, settings = folder / "model.keras", Preprocessing.load(folder / "preprocessing.json")
-    why = why_keras(wanted, folder)
-    if why:
-        model = _keras_model(path, card)
-        engine = keras_engine(model, card.in_channels, why)
-        return Segmenter(model, settings, card, engine=engine)
-    identity = Identity.load(folder / FOLDER)
-    check_network(
-        folder,
-        card,
-        architecture=identity.architecture,
-        in_channels=identity.in_channels,
-        num_classes=identity.num_classes,
-    )
-    return Segmenter(path, settings, card, engine=openvino_engine(folder / FOLDER))
-
-
-def _keras_model(path: Path, card: ModelCard) -> keras.Model:
+def keras_model(path: Path, card: ModelCard) -> keras.Model:
+    """The network of a model.keras, after a look whether it is the one that its card describes."""
     import keras
 
     import src.models  # noqa: F401  # registers the layers of model.keras
