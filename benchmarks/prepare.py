@@ -17,10 +17,11 @@ import shutil
 import statistics
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from io import StringIO
@@ -228,18 +229,45 @@ def preparing(data: Path, kind: Kind, made: Path) -> Callable[[], object]:
 
 
 def measured(program: str, data: Path, kind: Kind, made: Path) -> tuple[float, float]:
-    """Seconds of a program, and the peak memory of its process in MB."""
+    """Seconds of a program, and the peak memory of its processes in MB."""
     starts = dict(zip(PROGRAMS, (decoding, auditing, preparing), strict=True))
     run = starts[program](data, kind, made)
-    with redirect_stdout(StringIO()):
+    with redirect_stdout(StringIO()), memory_of_helpers() as helpers:
         started = time.perf_counter()
         run()
         seconds = time.perf_counter() - started
-    return seconds, peak_mb()
+    return seconds, peak_mb() + max(helpers)
+
+
+@contextmanager
+def memory_of_helpers() -> Iterator[list[float]]:
+    """Resident memory of the processes below this one, MB, all together: ten times a second.
+
+    What they share, such as the code of libraries, is counted for each of them.
+    """
+    import psutil
+
+    taken, ended = [0.0], threading.Event()
+
+    def look() -> None:
+        while not ended.wait(0.1):
+            held = 0
+            for process in psutil.Process().children(recursive=True):
+                with suppress(psutil.NoSuchProcess):
+                    held += process.memory_info().rss
+            taken.append(held / 2**20)
+
+    watch = threading.Thread(target=look)
+    watch.start()
+    try:
+        yield taken
+    finally:
+        ended.set()
+        watch.join()
 
 
 def peak_mb() -> float:
-    """Peak resident memory of this process, MB; there are no others, for all work is threads'."""
+    """Peak resident memory of this process, MB."""
     status = Path("/proc/self/status")
     if status.is_file():  # what the system counts elsewhere may be that of the parent
         lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
@@ -326,7 +354,7 @@ def table_of_search(counts: list[int], correlation: float, repeats: int, seed: i
         seconds = []
         for _ in range(repeats):
             started = time.perf_counter()
-            found = owners_alike(signatures, owners, correlation)
+            found = owners_alike(signatures, owners, correlation, os.cpu_count() or 1)
             seconds.append(time.perf_counter() - started)
         times.append(statistics.median(seconds))
         power = math.log(times[-1] / times[-2]) / math.log(count / before) if before else math.nan

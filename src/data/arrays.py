@@ -10,17 +10,17 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from src.data.parallel import in_order
+from src.data.parallel import MANY, in_order
 from src.data.preprocessing import (
     Preprocessing,
     Spacing,
@@ -38,8 +38,11 @@ if TYPE_CHECKING:
 _TOGETHER = 32  # slices that a thread makes before the next takes over; more if one file holds them
 _CHUNK = 1 << 18  # pixels that are normalised at a time: few enough for a processor's cache
 
-Read = Callable[[range], Iterable[tuple[NDArray[Any], NDArray[np.uint8]]]]
-"""Rows of the case table -> image in HU (H, W) and class indices (H, W) of each, in order."""
+Wanted = tuple[str, str, int]
+"""image_path, mask_path and slice of a row of the case table."""
+
+Read = Callable[[Sequence[Wanted]], Iterable[tuple[NDArray[Any], NDArray[np.uint8]]]]
+"""Some slices -> image in HU (H, W) and class indices (H, W) of each, in order."""
 
 
 @dataclass(frozen=True)
@@ -147,18 +150,21 @@ def write_arrays(
     classes: tuple[str, ...],
     workers: int = 1,
     tick: Callable[[], None] = lambda: None,
+    processes_from: int = MANY,
 ) -> Preprocessing:
     """Writes the prepared slices into an empty folder, reading each slice once.
 
     Args:
         folder: An empty folder.
         cases: The case table with a column subset.
-        read: Gives the slices of some rows; called from several threads at a time.
+        read: Gives the slices of some rows; called from several threads at a time, or pickled and
+            called in processes.
         plain: What to do to them, with mean 0 and deviation 1.
         normalise: "zscore" (by the training slices) or "unit" (0 to 1).
         classes: Class names.
-        workers: Threads; each holds what `read` holds, and one slice.
+        workers: Threads or processes; each holds what `read` holds, and one slice.
         tick: Called for every slice that is done.
+        processes_from: So many slices are made by processes, fewer by threads.
 
     Returns:
         The settings, with the mean and deviation of the training slices alone.
@@ -182,33 +188,26 @@ def write_arrays(
         _pixel_file(folder / "images.npy", int(pixels.sum()), np.float16) as images,
         _pixel_file(folder / "masks.npy", int(pixels.sum()), np.uint8) as masks,
     ):
+        columns = [cases[name].to_list() for name in ("image_path", "mask_path", "slice")]
 
-        def write(rows: range) -> list[tuple[int, float, float]]:
-            """Number, sum and sum of squares of the pixels of each row's scan; 0 if no training."""
-            sums = []
-            for row, (image_hu, mask) in zip(rows, read(rows), strict=True):
-                spacing_mm = looks[row][2]
-                image = windowed(image_hu, plain.window_low, plain.window_high)
-                images.write(offsets[row], sized_image(image, plain, spacing_mm))
-                masks.write(offsets[row], sized_mask(mask, plain, spacing_mm))
-                # Of the scan alone: padding says nothing about the patient.
-                sums.append(_sums(image) if training[row] else (0, 0.0, 0.0))
-            return sums
+        def parts() -> Iterator[_Part]:
+            for rows in _rows_by_file(cases, workers):
+                here = slice(rows.start, rows.stop)
+                wanted = [*zip(*(column[here] for column in columns), strict=True)]
+                spacings_mm = [look[2] for look in looks[here]]
+                yield _Part(wanted, spacings_mm, training[here].tolist(), offsets[here].tolist())
 
+        write = partial(_write, read, plain, images, masks)
+        processes = workers > 1 and len(cases) >= processes_from
         count, total, squares = 0, 0.0, 0.0
-        for sums in in_order(write, _rows_by_file(cases, workers), workers):
+        for sums in in_order(write, parts(), workers, processes=processes):
             for part in sums:
                 count, total, squares = count + part[0], total + part[1], squares + part[2]
                 tick()
         settings = plain
         if normalise == "zscore":
             settings = _fitted(plain, count, total, squares)
-            table = normalising_table(settings)
-
-            def normalise_from(start: int) -> None:
-                held = images.read(start, _CHUNK)
-                images.write(start, np.take(table, held.view(np.uint16)))
-
+            normalise_from = partial(_normalise, images, normalising_table(settings))
             for _ in in_order(normalise_from, range(0, images.length, _CHUNK), workers):
                 pass
     volumes, positions = volumes_and_positions(cases)
@@ -225,6 +224,41 @@ def write_arrays(
     settings.save(folder / "preprocessing.json")
     (folder / "classes.json").write_text(json.dumps(list(classes)) + "\n", encoding="utf-8")
     return settings
+
+
+class _Part(NamedTuple):
+    """Some rows of the case table, as a worker needs them."""
+
+    wanted: list[Wanted]
+    spacings_mm: list[Spacing]
+    training: list[bool]
+    offsets: list[int]
+
+
+def _write(
+    read: Read, plain: Preprocessing, images: _PixelFile, masks: _PixelFile, part: _Part
+) -> list[tuple[int, float, float]]:
+    """Writes some slices; number, sum and sum of squares of the pixels of each scan.
+
+    They are 0 of a slice that is not for training.
+    """
+    sums = []
+    rows = zip(*part[1:], read(part.wanted), strict=True)
+    with images.opened() as image_file, masks.opened() as mask_file:
+        for spacing_mm, training, offset, (image_hu, mask) in rows:
+            image = windowed(image_hu, plain.window_low, plain.window_high)
+            image_file.write(offset, sized_image(image, plain, spacing_mm))
+            mask_file.write(offset, sized_mask(mask, plain, spacing_mm))
+            # Of the scan alone: padding says nothing about the patient.
+            sums.append(_sums(image) if training else (0, 0.0, 0.0))
+    return sums
+
+
+def _normalise(images: _PixelFile, table: NDArray[np.float16], start: int) -> None:
+    """Normalises a chunk of pixels."""
+    with images.opened() as file:
+        held = file.read(start, _CHUNK)
+        file.write(start, np.take(table, held.view(np.uint16)))
 
 
 def _rows_by_file(cases: pd.DataFrame, workers: int) -> Iterator[range]:
@@ -268,17 +302,24 @@ def _fitted(plain: Preprocessing, count: int, total: float, squares: float) -> P
 
 @dataclass(frozen=True)
 class _PixelFile:
-    """An open .npy file of one dimension, written in any order and from any thread."""
+    """A .npy file of one dimension, written in any order and from any thread or process."""
 
-    descriptor: int
+    path: Path
     begin: int  # of the values, in bytes
     length: int
     dtype: np.dtype[Any]
+    descriptor: int = -1
+
+    @contextmanager
+    def opened(self) -> Iterator[_PixelFile]:
+        """The file, open until the block ends; in a process that did not make it, too."""
+        with self.path.open("r+b", buffering=0) as stream:
+            yield replace(self, descriptor=stream.fileno())
 
     def write(self, place: int, values: NDArray[Any]) -> None:
         """Writes values from a place on."""
         content = np.ascontiguousarray(values, self.dtype).reshape(-1).view(np.uint8).data
-        at = self.begin + int(place) * self.dtype.itemsize
+        at = self.begin + place * self.dtype.itemsize
         while content:  # a disk that fills up takes a part, and refuses the rest
             written = os.pwrite(self.descriptor, content, at)
             content, at = content[written:], at + written
@@ -299,4 +340,4 @@ def _pixel_file(path: Path, length: int, dtype: Any) -> Iterator[_PixelFile]:
     with path.open("r+b") as stream:
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
-        yield _PixelFile(stream.fileno(), begin, length, np.dtype(dtype))
+    yield _PixelFile(path, begin, length, np.dtype(dtype))

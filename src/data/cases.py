@@ -17,10 +17,10 @@ from src.data.findings import Finding
 from src.data.intensities import Intensities, intensities
 from src.data.masks import label_lookup, shown_values, suggested_labels, value_counts
 from src.data.matching import Pair, Roles, match
-from src.data.parallel import Progress, batches, in_order, no_progress
+from src.data.parallel import MANY, Progress, batches, in_order, no_progress
 from src.data.patients import Rules, pseudonyms
 from src.data.pictures import PictureScale, single_channel
-from src.data.readers import read_mask, read_stored
+from src.data.readers import read_labels, read_mask, read_stored
 from src.data.scans import ScanFile, list_scans, split_suffix, unreadable
 from src.data.thumbnails import signature
 from src.data.volumes import Scan
@@ -93,6 +93,7 @@ def build_cases(
     pictures: PictureScale,
     workers: int,
     progress: Progress = no_progress,
+    processes_from: int = MANY,
 ) -> tuple[pd.DataFrame, list[Finding]]:
     """Lists, matches and reads everything in a data folder.
 
@@ -105,8 +106,9 @@ def build_cases(
         patient: The rule for the patient, see `Rules`.
         source: The rule for the source, see `Rules`.
         pictures: What the values and pixels of pictures mean.
-        workers: Threads; each holds one image and its mask at a time.
+        workers: Threads or processes; each holds one image and its mask at a time.
         progress: Opens a progress bar, as `terminal.progress` does.
+        processes_from: So many pairs of files are read by processes, fewer by threads.
 
     Returns:
         The case table, sorted by path and slice (no rows where nothing fits), with a column
@@ -126,8 +128,11 @@ def build_cases(
     rows: list[_Row] = []
     unknown: list[_Read] = []
     seen: set[int] = set()
+    processes = workers > 1 and len(pairs) >= processes_from
     with progress("reading images and masks", len(pairs)) as step:
-        for results, values in in_order(read, batches(pairs, workers), workers):
+        for results, values in in_order(
+            read, batches(pairs, workers), workers, processes=processes
+        ):
             seen |= values
             for result in results:
                 rows += result.rows
@@ -197,7 +202,10 @@ def _read_pair(
         case_id, image_path, mask_path, number = _named(image, mask, place, depth)
         picture = scale if image.kind == "picture" else None
         image_hash, found, thumb = _looked_at(values.array[place], picture)
-        mask_hash = _hash_of_even(labels.shape, *counts) if len(counts) == 1 else slice_hash(labels)
+        if len(counts) == 1:
+            mask_hash = _hash_of_even(labels.shape, *counts)
+        else:
+            mask_hash = slice_hash(labels, (min(counts), max(counts)))
         rows.append(
             _Row(
                 case_id, patient, source, image_path, mask_path, number, height, width, y, x, z,
@@ -209,10 +217,13 @@ def _read_pair(
 
 def _read_image(root: Path, scan: ScanFile, scale: PictureScale) -> Scan:
     stored = read_stored(root, scan, scale)
-    return replace(stored, array=single_channel(stored.array, scan.path))
+    grey = single_channel(stored.array, scan.path)
+    return stored if grey is stored.array else replace(stored, array=grey)
 
 
 def _read_mask(root: Path, scan: ScanFile, scale: PictureScale, *, image: ScanFile) -> Scan:
+    if scan.kind != "dicom-seg":
+        return read_labels(root, scan, scale)
     return read_mask(scan, scale, root=root, image=image)
 
 
@@ -307,27 +318,46 @@ def _named(image: ScanFile, mask: ScanFile, place: int, depth: int) -> tuple[str
 
 def _looked_at(stored: NDArray[Any], scale: PictureScale | None) -> tuple[str, Intensities, bytes]:
     """The hash, intensities and signature of a slice."""
-    values = stored.astype(np.float32)
-    found = intensities(stored, scale)
-    hu = values if scale is None else scale.hu(values)
-    return slice_hash(values), found, signature(hu) if found.least < found.greatest else b""
+    ends = stored.min(), stored.max()
+    found = intensities(stored, scale, ends)
+    thumb = b""
+    if found.least < found.greatest:
+        thumb = signature(stored if scale is None else scale.hu(stored))
+    return slice_hash(stored, ends), found, thumb
 
 
-def slice_hash(array: NDArray[Any]) -> str:
-    """SHA-256 of a slice: its shape, type and values, in hexadecimal.
+# In the order in which they are tried; in the same order of bytes on every machine.
+_HASHED = {
+    kind: (int(np.iinfo(kind).min), int(np.iinfo(kind).max))
+    for kind in ("|u1", "<u2", "<i2", "<i4", "<i8")
+}
 
-    Of an image it is taken of the values in the file as float32, before `data.pictures` scales
-    them: pseudonyms depend on it, and must not change with a parameter.
+
+def slice_hash(array: NDArray[Any], ends: tuple[Any, Any] | None = None) -> str:
+    """SHA-256 of a slice: its shape and values, in hexadecimal.
+
+    It is the same for the same values in whatever type a file stores them: whole numbers are hashed
+    in the first of uint8, uint16, int16, int32 and int64 that holds all of them, others as float32.
+    Of an image it is taken of the values in the file, before `data.pictures` scales them:
+    pseudonyms depend on it, and must not change with a parameter.
+
+    Args:
+        array: (H, W).
+        ends: Its least and greatest value, where they are known.
     """
-    found = hashlib.sha256(f"{array.shape} {array.dtype.str} ".encode())
-    found.update(np.ascontiguousarray(array).data)
+    low, high = ends or (array.min(), array.max())
+    kind = "<f4"
+    if array.dtype.kind in "iub" or (np.rint(array) == array).all():  # NaN is not, even to itself
+        kind = next((k for k, held in _HASHED.items() if held[0] <= low and high <= held[1]), kind)
+    found = hashlib.sha256(f"{array.shape} {kind} ".encode())
+    found.update(np.ascontiguousarray(array, kind).data)
     return found.hexdigest()
 
 
 @lru_cache
 def _hash_of_even(shape: tuple[int, ...], value: int) -> str:
     """`slice_hash` of a mask of one value: very many are empty."""
-    return slice_hash(np.full(shape, value, np.int32))
+    return slice_hash(np.full(shape, value))
 
 
 def _unknown_labels(

@@ -49,12 +49,15 @@ class Roles:
     """
 
     def __init__(self, image_words: Sequence[str], mask_words: Sequence[str]) -> None:
-        self.mask_words = tuple(mask_words)
+        self.image_words, self.mask_words = tuple(image_words), tuple(mask_words)
         self._masks = _pattern(mask_words)
         self._all = _pattern((*image_words, *mask_words))
         # The parts of paths recur: folders above many files, the names of slices in many folders.
         self._words = lru_cache(_PARTS)(self._words_of)
         self._says_mask = lru_cache(_PARTS)(self._mask_word_in)
+
+    def __reduce__(self) -> tuple[type[Roles], tuple[tuple[str, ...], tuple[str, ...]]]:
+        return Roles, (self.image_words, self.mask_words)  # what was looked up stays behind
 
     def is_mask(self, path: str) -> bool:
         """Whether a mask word stands in the name or in a folder of a relative path."""

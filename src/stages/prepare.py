@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import typer
@@ -15,9 +16,8 @@ from src import terminal
 from src.config import Params, load_params
 from src.data.arrays import write_arrays
 from src.data.cases import read_cases
-from src.data.masks import class_indices
 from src.data.preprocessing import Preprocessing, Spacing, window_limits
-from src.data.readers import PictureScale, read_image_slice, read_slices
+from src.data.readers import PictureScale, read_image_slice, read_with_classes
 from src.data.splits import fold_folder
 from src.files import whole_folder
 
@@ -45,13 +45,6 @@ def prepare(
         What was done to the slices, fitted on the training side alone.
     """
     pictures = PictureScale(**params.data.pictures.model_dump())
-    columns = (cases[name].to_list() for name in ("image_path", "mask_path", "slice"))
-    wanted = [*zip(*columns, strict=True)]
-
-    def slices(rows: range) -> Iterator[tuple[NDArray[Any], NDArray[np.uint8]]]:
-        part = wanted[rows.start : rows.stop]
-        for image, labels in read_slices(data, part, pictures):
-            yield image, class_indices(labels, params.data.labels, params.data.classes)
 
     def images(rows: pd.DataFrame) -> Iterator[NDArray[np.float32]]:
         for row in rows.itertuples():
@@ -72,7 +65,7 @@ def prepare(
         return write_arrays(
             aside,
             cases,
-            slices,
+            partial(read_with_classes, data, pictures, params.data.labels, params.data.classes),
             plain=plain,
             normalise=params.prepare.normalise,
             classes=params.data.classes,

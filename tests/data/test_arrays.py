@@ -1,11 +1,18 @@
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from src.data.arrays import open_arrays, write_arrays
+from src.data.arrays import Wanted, open_arrays, write_arrays
 from src.data.preprocessing import Preprocessing, Spacing, preprocess, sized_mask
+from src.data.readers import PictureScale, read_with_classes
+from src.terminal import explain
+
+PLAIN = Preprocessing(0.0, 100.0, 0.0, 1.0, "native", (16, 16), 8)
 
 
 def cases(subsets: list[str]) -> pd.DataFrame:
@@ -28,6 +35,13 @@ def cases(subsets: list[str]) -> pd.DataFrame:
     )
 
 
+def drawn(wanted: Sequence[Wanted]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Slices of noise, each of its own."""
+    for path, *_ in wanted:
+        generator = np.random.default_rng(int(path.partition("/")[0]))
+        yield generator.uniform(-20, 120, (8, 8)), generator.integers(0, 2, (8, 8), np.uint8)
+
+
 def write(
     folder: Path,
     table: pd.DataFrame,
@@ -35,11 +49,12 @@ def write(
     spacing_mm: Spacing | None = None,
 ) -> Preprocessing:
     folder.mkdir()
+    held = iter(images)  # one worker asks for them in their order
     return write_arrays(
         folder,
         table,
-        lambda rows: ((images[row], np.ones((8, 8), np.uint8)) for row in rows),
-        plain=Preprocessing(0.0, 100.0, 0.0, 1.0, "native", (16, 16), 8, spacing_mm),
+        lambda wanted: ((next(held), np.ones((8, 8), np.uint8)) for _ in wanted),
+        plain=replace(PLAIN, spacing_mm=spacing_mm),
         normalise="zscore",
         classes=("background", "lesion"),
     )
@@ -118,3 +133,33 @@ def test_arrays_that_do_not_fit_together_are_refused(tmp_path: Path) -> None:
 def test_missing_arrays_name_the_command(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="dvc repro prepare"):
         open_arrays(tmp_path)
+
+
+def test_processes_write_the_bytes_that_threads_write(tmp_path: Path) -> None:
+    table = cases(["train", "train", "test", "train", "validation"])
+    folders = [tmp_path / "threads", tmp_path / "processes"]
+    for folder, processes_from in zip(folders, (6, 5), strict=True):
+        folder.mkdir()
+        write_arrays(
+            folder, table, drawn, plain=PLAIN, normalise="zscore", classes=("background", "lesion"),
+            workers=2, processes_from=processes_from,
+        )  # fmt: skip
+    for file in folders[0].iterdir():
+        assert (folders[1] / file.name).read_bytes() == file.read_bytes()
+
+
+def test_a_file_that_a_process_misses_is_named_as_by_a_thread(tmp_path: Path) -> None:
+    read = partial(
+        read_with_classes, tmp_path, PictureScale(1.0, 0.0, (1.0, 1.0), 1.0), {0: "background"},
+        ("background", "lesion"),
+    )  # fmt: skip
+    told = []
+    for name, processes_from in (("threads", 4), ("processes", 3)):
+        (tmp_path / name).mkdir()
+        with pytest.raises(FileNotFoundError) as caught:
+            write_arrays(
+                tmp_path / name, cases(["train"] * 3), read, plain=PLAIN, normalise="unit",
+                classes=("background", "lesion"), workers=2, processes_from=processes_from,
+            )  # fmt: skip
+        told.append(explain(caught.value))
+    assert told == ["0/1.png: no such file or folder. Check the path."] * 2
