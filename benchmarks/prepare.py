@@ -214,10 +214,10 @@ def auditing(data: Path, kind: Kind, made: Path) -> Callable[[], object]:
 def preparing(data: Path, kind: Kind, made: Path) -> Callable[[], object]:
     """All that the stage prepare does between reading its tables and its end."""
     from src.data.cases import read_cases
-    from src.stages.prepare import prepare
+    from src.stages.prepare import NOT_USED, prepare
 
     params = parameters(kind)
-    cases = read_cases(made / "cases.csv")
+    cases = read_cases(made / "cases.csv", without=NOT_USED)
     sides = ("train", "train", "train", "validation", "test")
     cases["subset"] = [sides[code % 5] for code in cases["patient"].factorize()[0]]
 

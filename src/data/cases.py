@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -140,6 +141,7 @@ def build_cases(
                 if result.unknown:
                     unknown.append(result)
                 step()
+    del scans, pairs  # of very many files they take as much memory as the table
     findings += _unknown_labels(unknown, seen, lookup, classes)
     if patient is None:
         findings += _many_scans(rows)
@@ -172,6 +174,7 @@ def _read_pair(
     patient, source = rules.patient_of(image), rules.source_of(image)
     if isinstance(patient, Finding) or isinstance(source, Finding):
         return _Read([], [told for told in (patient, source) if isinstance(told, Finding)])
+    patient, source = sys.intern(patient), sys.intern(source)  # one text for all rows
     stored: list[Scan] = []
     problems: list[Finding] = []
     for scan, read in ((image, _read_image), (mask, partial(_read_mask, image=image))):
@@ -403,16 +406,16 @@ def _table(rows: list[_Row], classes: Sequence[str]) -> pd.DataFrame:
         case_codes.append(f"{code}/{ordinals[code]:03d}")
         ordinals[code] += 1
     made = {"case_id": _told_apart(rows), "pseudonym": named, "case_pseudonym": case_codes}
-    columns: dict[str, Any] = {
-        name: made[name] if name in made else [getattr(row, name) for row in rows]
-        for name in _COLUMNS
-    }
-    for place, name in enumerate(classes):
-        columns[f"pixels_{name}"] = [row.pixels[place] for row in rows]
-    types = _types([*columns])
-    table = pd.DataFrame({name: pd.Series(columns[name], dtype=types[name]) for name in columns})
-    table["signature"] = pd.Series([row.signature for row in rows], dtype=object)
-    return table
+    counted = [f"pixels_{name}" for name in classes]
+    types = _types([*_COLUMNS, *counted])
+    columns: dict[str, pd.Series[Any]] = {}  # one list at a time, for memory
+    for name in _COLUMNS:
+        values = made.pop(name) if name in made else [getattr(row, name) for row in rows]
+        columns[name] = pd.Series(values, dtype=types[name])
+    for place, name in enumerate(counted):
+        columns[name] = pd.Series([row.pixels[place] for row in rows], dtype=types[name])
+    columns["signature"] = pd.Series([row.signature for row in rows], dtype=object)
+    return pd.DataFrame(columns)
 
 
 def _told_apart(rows: list[_Row]) -> list[str]:
@@ -439,8 +442,8 @@ def write_cases(table: pd.DataFrame, path: Path) -> None:
         kept.to_csv(aside, index=False, lineterminator="\n")
 
 
-def read_cases(path: Path) -> pd.DataFrame:
-    """Reads what `write_cases` wrote; a patient "001" or "NA" stays text.
+def read_cases(path: Path, *, without: Container[str] = ()) -> pd.DataFrame:
+    """Reads what `write_cases` wrote, but some columns; a patient "001" or "NA" stays text.
 
     Raises:
         FileNotFoundError: The file is not there; the message names the command that makes it.
@@ -449,9 +452,11 @@ def read_cases(path: Path) -> pd.DataFrame:
 
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no case table there. Make it with `dvc repro audit`.")
-    columns = pd.read_csv(path, nrows=0).columns.tolist()
+    held = pd.read_csv(path, nrows=0).columns.tolist()
+    columns = [name for name in held if name not in without]
     return pd.read_csv(
         path,
+        usecols=columns,
         dtype=_types(columns),
         keep_default_na=False,
         na_values={name: [""] for name in columns if name in _NUMBERS},

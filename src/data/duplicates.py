@@ -90,15 +90,15 @@ def near_duplicates(
     Returns:
         One record a pair of patients, sorted by patients; empty for fewer than two patients.
     """
-    rows = table[table["signature"].map(len) > 0]
-    if rows["patient"].nunique() < 2:
+    shown = table["signature"].map(len) > 0
+    owners, names = table.loc[shown, "patient"].factorize(sort=True)
+    if len(names) < 2:
         return []
-    signatures = np.frombuffer(b"".join(rows["signature"]), np.uint8)
-    owners, names = rows["patient"].factorize(sort=True)
-    alike = owners_alike(signatures.reshape(len(rows), -1), owners, correlation, workers)
+    signatures = np.frombuffer(b"".join(table.loc[shown, "signature"]), np.uint8)
+    alike = owners_alike(signatures.reshape(len(owners), -1), owners, correlation, workers)
     if not len(alike):
         return []
-    rows = rows[rows["patient"].isin(names[np.unique(alike)])]
+    rows = table[shown & table["patient"].isin(names[np.unique(alike)])]
     slices = {str(name): part for name, part in rows.groupby("patient")}
 
     @lru_cache(_KEPT)

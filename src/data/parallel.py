@@ -28,7 +28,7 @@ Result = TypeVar("Result")
 # Opens a progress bar for (label, number of steps) and gives the function that takes a step.
 Progress = Callable[[str, int], AbstractContextManager[Callable[[], None]]]
 
-MANY = 1000  # files with their masks, from which on processes pay for their start
+MANY = 2000  # files with their masks, from which on processes pay for their start
 
 _AHEAD = 3  # pieces of work a thread that are begun or waiting: none idles, and memory stays flat
 _BATCH = 32  # small files handed over at once: a hand-over costs as much as a few percent of one
