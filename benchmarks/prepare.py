@@ -213,10 +213,10 @@ def auditing(data: Path, kind: Kind, made: Path) -> Callable[[], object]:
 def preparing(data: Path, kind: Kind, made: Path) -> Callable[[], object]:
     """All that the stage prepare does between reading its tables and its end."""
     from src.data.cases import read_cases
-    from src.stages.prepare import prepare
+    from src.stages.prepare import NOT_USED, prepare
 
     params = parameters(kind)
-    cases = read_cases(made / "cases.csv")
+    cases = read_cases(made / "cases.csv", without=NOT_USED)
     sides = ("train", "train", "train", "validation", "test")
     cases["subset"] = [sides[code % 5] for code in cases["patient"].factorize()[0]]
 
@@ -326,7 +326,7 @@ def table_of_search(counts: list[int], correlation: float, repeats: int, seed: i
         seconds = []
         for _ in range(repeats):
             started = time.perf_counter()
-            found = owners_alike(signatures, owners, correlation)
+            found = owners_alike(signatures, owners, correlation, os.cpu_count() or 1)
             seconds.append(time.perf_counter() - started)
         times.append(statistics.median(seconds))
         power = math.log(times[-1] / times[-2]) / math.log(count / before) if before else math.nan

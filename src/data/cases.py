@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -20,7 +21,7 @@ from src.data.matching import Pair, Roles, match
 from src.data.parallel import Progress, batches, in_order, no_progress
 from src.data.patients import Rules, pseudonyms
 from src.data.pictures import PictureScale, single_channel
-from src.data.readers import read_mask, read_stored
+from src.data.readers import read_labels, read_mask, read_stored
 from src.data.scans import ScanFile, list_scans, split_suffix, unreadable
 from src.data.thumbnails import signature
 from src.data.volumes import Scan
@@ -135,6 +136,7 @@ def build_cases(
                 if result.unknown:
                     unknown.append(result)
                 step()
+    del scans, pairs  # of very many files they take as much memory as the table
     findings += _unknown_labels(unknown, seen, lookup, classes)
     if patient is None:
         findings += _many_scans(rows)
@@ -167,6 +169,7 @@ def _read_pair(
     patient, source = rules.patient_of(image), rules.source_of(image)
     if isinstance(patient, Finding) or isinstance(source, Finding):
         return _Read([], [told for told in (patient, source) if isinstance(told, Finding)])
+    patient, source = sys.intern(patient), sys.intern(source)  # one text for all rows
     stored: list[Scan] = []
     problems: list[Finding] = []
     for scan, read in ((image, _read_image), (mask, partial(_read_mask, image=image))):
@@ -197,7 +200,10 @@ def _read_pair(
         case_id, image_path, mask_path, number = _named(image, mask, place, depth)
         picture = scale if image.kind == "picture" else None
         image_hash, found, thumb = _looked_at(values.array[place], picture)
-        mask_hash = _hash_of_even(labels.shape, *counts) if len(counts) == 1 else slice_hash(labels)
+        if len(counts) == 1:
+            mask_hash = _hash_of_even(labels.shape, *counts)
+        else:
+            mask_hash = slice_hash(labels, (min(counts), max(counts)))
         rows.append(
             _Row(
                 case_id, patient, source, image_path, mask_path, number, height, width, y, x, z,
@@ -209,10 +215,13 @@ def _read_pair(
 
 def _read_image(root: Path, scan: ScanFile, scale: PictureScale) -> Scan:
     stored = read_stored(root, scan, scale)
-    return replace(stored, array=single_channel(stored.array, scan.path))
+    grey = single_channel(stored.array, scan.path)
+    return stored if grey is stored.array else replace(stored, array=grey)
 
 
 def _read_mask(root: Path, scan: ScanFile, scale: PictureScale, *, image: ScanFile) -> Scan:
+    if scan.kind != "dicom-seg":
+        return read_labels(root, scan, scale)
     return read_mask(scan, scale, root=root, image=image)
 
 
@@ -307,27 +316,46 @@ def _named(image: ScanFile, mask: ScanFile, place: int, depth: int) -> tuple[str
 
 def _looked_at(stored: NDArray[Any], scale: PictureScale | None) -> tuple[str, Intensities, bytes]:
     """The hash, intensities and signature of a slice."""
-    values = stored.astype(np.float32)
-    found = intensities(stored, scale)
-    hu = values if scale is None else scale.hu(values)
-    return slice_hash(values), found, signature(hu) if found.least < found.greatest else b""
+    ends = stored.min(), stored.max()
+    found = intensities(stored, scale, ends)
+    thumb = b""
+    if found.least < found.greatest:
+        thumb = signature(stored if scale is None else scale.hu(stored))
+    return slice_hash(stored, ends), found, thumb
 
 
-def slice_hash(array: NDArray[Any]) -> str:
-    """SHA-256 of a slice: its shape, type and values, in hexadecimal.
+# In the order in which they are tried; in the same order of bytes on every machine.
+_HASHED = {
+    kind: (int(np.iinfo(kind).min), int(np.iinfo(kind).max))
+    for kind in ("|u1", "<u2", "<i2", "<i4", "<i8")
+}
 
-    Of an image it is taken of the values in the file as float32, before `data.pictures` scales
-    them: pseudonyms depend on it, and must not change with a parameter.
+
+def slice_hash(array: NDArray[Any], ends: tuple[Any, Any] | None = None) -> str:
+    """SHA-256 of a slice: its shape and values, in hexadecimal.
+
+    It is the same for the same values in whatever type a file stores them: whole numbers are hashed
+    in the first of uint8, uint16, int16, int32 and int64 that holds all of them, others as float32.
+    Of an image it is taken of the values in the file, before `data.pictures` scales them:
+    pseudonyms depend on it, and must not change with a parameter.
+
+    Args:
+        array: (H, W).
+        ends: Its least and greatest value, where they are known.
     """
-    found = hashlib.sha256(f"{array.shape} {array.dtype.str} ".encode())
-    found.update(np.ascontiguousarray(array).data)
+    low, high = ends or (array.min(), array.max())
+    kind = "<f4"
+    if array.dtype.kind in "iub" or (np.rint(array) == array).all():  # NaN is not, even to itself
+        kind = next((k for k, held in _HASHED.items() if held[0] <= low and high <= held[1]), kind)
+    found = hashlib.sha256(f"{array.shape} {kind} ".encode())
+    found.update(np.ascontiguousarray(array, kind).data)
     return found.hexdigest()
 
 
 @lru_cache
 def _hash_of_even(shape: tuple[int, ...], value: int) -> str:
     """`slice_hash` of a mask of one value: very many are empty."""
-    return slice_hash(np.full(shape, value, np.int32))
+    return slice_hash(np.full(shape, value))
 
 
 def _unknown_labels(
@@ -373,16 +401,16 @@ def _table(rows: list[_Row], classes: Sequence[str]) -> pd.DataFrame:
         case_codes.append(f"{code}/{ordinals[code]:03d}")
         ordinals[code] += 1
     made = {"case_id": _told_apart(rows), "pseudonym": named, "case_pseudonym": case_codes}
-    columns: dict[str, Any] = {
-        name: made[name] if name in made else [getattr(row, name) for row in rows]
-        for name in _COLUMNS
-    }
-    for place, name in enumerate(classes):
-        columns[f"pixels_{name}"] = [row.pixels[place] for row in rows]
-    types = _types([*columns])
-    table = pd.DataFrame({name: pd.Series(columns[name], dtype=types[name]) for name in columns})
-    table["signature"] = pd.Series([row.signature for row in rows], dtype=object)
-    return table
+    counted = [f"pixels_{name}" for name in classes]
+    types = _types([*_COLUMNS, *counted])
+    columns: dict[str, pd.Series[Any]] = {}  # one list at a time, for memory
+    for name in _COLUMNS:
+        values = made.pop(name) if name in made else [getattr(row, name) for row in rows]
+        columns[name] = pd.Series(values, dtype=types[name])
+    for place, name in enumerate(counted):
+        columns[name] = pd.Series([row.pixels[place] for row in rows], dtype=types[name])
+    columns["signature"] = pd.Series([row.signature for row in rows], dtype=object)
+    return pd.DataFrame(columns)
 
 
 def _told_apart(rows: list[_Row]) -> list[str]:
@@ -409,8 +437,8 @@ def write_cases(table: pd.DataFrame, path: Path) -> None:
         kept.to_csv(aside, index=False, lineterminator="\n")
 
 
-def read_cases(path: Path) -> pd.DataFrame:
-    """Reads what `write_cases` wrote; a patient "001" or "NA" stays text.
+def read_cases(path: Path, *, without: Container[str] = ()) -> pd.DataFrame:
+    """Reads what `write_cases` wrote, but some columns; a patient "001" or "NA" stays text.
 
     Raises:
         FileNotFoundError: The file is not there; the message names the command that makes it.
@@ -419,9 +447,11 @@ def read_cases(path: Path) -> pd.DataFrame:
 
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no case table there. Make it with `dvc repro audit`.")
-    columns = pd.read_csv(path, nrows=0).columns.tolist()
+    held = pd.read_csv(path, nrows=0).columns.tolist()
+    columns = [name for name in held if name not in without]
     return pd.read_csv(
         path,
+        usecols=columns,
         dtype=_types(columns),
         keep_default_na=False,
         na_values={name: [""] for name in columns if name in _NUMBERS},

@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -90,15 +90,15 @@ def near_duplicates(
     Returns:
         One record a pair of patients, sorted by patients; empty for fewer than two patients.
     """
-    rows = table[table["signature"].map(len) > 0]
-    if rows["patient"].nunique() < 2:
+    shown = table["signature"].map(len) > 0
+    owners, names = table.loc[shown, "patient"].factorize(sort=True)
+    if len(names) < 2:
         return []
-    signatures = np.frombuffer(b"".join(rows["signature"]), np.uint8)
-    owners, names = rows["patient"].factorize(sort=True)
-    alike = owners_alike(signatures.reshape(len(rows), -1), owners, correlation)
+    signatures = np.frombuffer(b"".join(table.loc[shown, "signature"]), np.uint8)
+    alike = owners_alike(signatures.reshape(len(owners), -1), owners, correlation, workers)
     if not len(alike):
         return []
-    rows = rows[rows["patient"].isin(names[np.unique(alike)])]
+    rows = table[shown & table["patient"].isin(names[np.unique(alike)])]
     slices = {str(name): part for name, part in rows.groupby("patient")}
 
     @lru_cache(_KEPT)
@@ -119,7 +119,10 @@ def near_duplicates(
 
 
 def owners_alike(
-    signatures: NDArray[np.uint8], owners: NDArray[np.integer], correlation: float
+    signatures: NDArray[np.uint8],
+    owners: NDArray[np.integer],
+    correlation: float,
+    workers: int = 1,
 ) -> NDArray[np.int64]:
     """Owners of whom two signatures seem to be of details that correlate.
 
@@ -127,6 +130,7 @@ def owners_alike(
         signatures: (N, B) bits, packed.
         owners: (N,) whole numbers from 0.
         correlation: Of the details, at least.
+        workers: Threads.
 
     Returns:
         (M, 2) pairs of different owners, the lower one first, sorted, each once. Some of the pairs
@@ -135,19 +139,35 @@ def owners_alike(
     """
     agreeing = 1 - math.acos(correlation) / math.pi  # the share of bits
     words = np.ascontiguousarray(signatures).view(np.uint64)
-    number = int(owners.max()) + 1
-    found: set[int] = set()
-    for codes in _runs(signatures, _run_length(agreeing)):
+    glances = np.ascontiguousarray(words[:, :_GLANCE])
+    owners, number = owners.astype(np.int64), int(owners.max()) + 1
+
+    def apart(first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.bool_]:
+        return owners[first] != owners[second]
+
+    def near(
+        part: NDArray[np.uint64], slack: float, first: NDArray[np.int64], second: NDArray[np.int64]
+    ) -> NDArray[np.bool_]:
+        other = np.bitwise_count(part[first] ^ part[second]).sum(axis=1, dtype=np.int64)
+        found: NDArray[np.bool_] = other <= part.shape[1] * _WORD * (1 - agreeing + slack)
+        return found
+
+    tests = (apart, partial(near, glances, _SLACK_GLANCE), partial(near, words, _SLACK))
+
+    def alike(codes: NDArray[np.uint64]) -> set[int]:
+        """Pairs of owners, as one number each, of whom two signatures agree in a run."""
+        found: set[int] = set()
         for first, second in _equal(codes):
-            apart = owners[first] != owners[second]
-            first, second = first[apart], second[apart]
-            for part, slack in ((words[:, :_GLANCE], _SLACK_GLANCE), (words, _SLACK)):
-                other = np.bitwise_count(part[first] ^ part[second]).sum(axis=1, dtype=np.int64)
-                near = other <= part.shape[1] * _WORD * (1 - agreeing + slack)
-                first, second = first[near], second[near]
-            pair = np.sort([owners[first], owners[second]], axis=0).astype(np.int64)
-            found.update(np.unique(pair[0] * number + pair[1]).tolist())
-    keys = np.array(sorted(found), np.int64)
+            for test in tests:
+                if len(first):  # most often none is left
+                    kept = test(first, second)
+                    first, second = first[kept], second[kept]
+            pair = np.sort([owners[first], owners[second]], axis=0)
+            found.update((pair[0] * number + pair[1]).tolist())
+        return found
+
+    runs = _runs(signatures, _run_length(agreeing))
+    keys = np.array(sorted(set().union(*in_order(alike, runs, workers))), np.int64)
     return np.column_stack([keys // number, keys % number])
 
 

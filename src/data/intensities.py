@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,44 +25,62 @@ class Intensities(NamedTuple):
     greatest: float
 
 
-def intensities(stored: NDArray[Any], scale: PictureScale | None) -> Intensities:
+def intensities(
+    stored: NDArray[Any], scale: PictureScale | None, ends: tuple[Any, Any] | None = None
+) -> Intensities:
     """The intensities of a slice.
 
     Args:
         stored: (H, W) stored values, or HU.
         scale: What stored values mean; None for HU.
+        ends: The least and the greatest of `stored`, where they are known.
 
     Returns:
         NaN where a value is no number. Of large slices the percentiles are those of every fourth
         pixel: they describe, nothing is computed from them.
     """
-    ends = _hu(np.array([stored.min(), stored.max()]), scale)
+    low, high = ends or (stored.min(), stored.max())
+    outer = _hu(np.array([low, high]), scale)
     some = stored[::2, ::2] if stored.size > _LARGE else stored
     if scale is not None and not scale.slope > 0:  # the order of stored values is not that of HU
         some = scale.hu(some)
-        scale = None
-    least, greatest = float(ends.min()), float(ends.max())
+        low, high, scale = some.min(), some.max(), None
+    least, greatest = sorted(outer.tolist())
     # As np.percentile has it, but among stored values; what lies beside each place alone is brought
     # to HU.
-    places = [share * (some.size - 1) for share in _PERCENTILES]
-    before = [int(place) for place in places]
-    after = [min(place + 1, some.size - 1) for place in before]
-    beside = _hu(_in_order(some, [*before, *after]), scale)
-    below, above = beside[: len(places)], beside[len(places) :]
-    steps, shares = above - below, np.subtract(places, before)
+    places, shares = _places(some.size)
+    below, above = _hu(_in_order(some, places, (low, high)), scale).reshape(2, -1)
+    steps = above - below
     between = np.where(shares < 0.5, below + steps * shares, above - steps * (1 - shares))
-    low, middle, high = between.tolist()
-    return Intensities(least, low, middle, high, greatest)
+    percentile_1, middle, percentile_99 = between.tolist()
+    return Intensities(least, percentile_1, middle, percentile_99, greatest)
 
 
-def _in_order(values: NDArray[Any], places: list[int]) -> NDArray[Any]:
-    """The values that would stand at these places if all were sorted; NaN if any is."""
-    if values.dtype.kind in "iu":
-        flat, low = values.ravel().astype(np.int64), int(values.min())
-        flat -= low
-        if flat.max() < _COUNTED:  # much quicker than sorting
-            return low + np.searchsorted(np.bincount(flat).cumsum(), places, side="right")
-    flat = np.partition(values.ravel(), places)
+@lru_cache
+def _places(size: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Of so many sorted values those before and after each percentile, and its share of the way."""
+    exact = np.array([share * (size - 1) for share in _PERCENTILES])
+    before = exact.astype(np.int64)
+    after = np.minimum(before + 1, size - 1)
+    return np.concatenate([before, after]), exact - before
+
+
+def _in_order(
+    values: NDArray[Any], places: NDArray[np.int64], ends: tuple[Any, Any]
+) -> NDArray[Any]:
+    """The values, between two ends, that would stand at these places if all were sorted.
+
+    NaN if any value is.
+    """
+    flat = values.ravel()
+    if flat.dtype.kind in "iu":
+        low, high = map(int, ends)
+        if low >= 0 and high < _COUNTED:  # to count is much quicker than to sort
+            return np.bincount(flat).cumsum().searchsorted(places, side="right")
+        if high - low < _COUNTED:
+            counts = np.bincount(flat.astype(np.int64) - low)
+            return low + counts.cumsum().searchsorted(places, side="right")
+    flat = np.partition(flat, places)
     if flat.dtype.kind == "f" and np.isnan(flat.max()):
         return np.full(len(places), np.nan)
     found: NDArray[Any] = flat[places]

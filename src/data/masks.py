@@ -13,12 +13,18 @@ _NO_CLASS = 255  # where it is no class index
 _EXACT = 2**24  # OpenCV counts in float32, which holds every whole number below this
 
 
-def whole_numbers(stack: NDArray[Any], name: str) -> NDArray[np.int32]:
-    """Stored mask values -> int32 label values of the same (D, H, W).
+Labels = NDArray[np.int32] | NDArray[np.uint8]
+"""Label values, in 8 bits where a file stores them in 8."""
+
+
+def whole_numbers(stack: NDArray[Any], name: str) -> Labels:
+    """Stored mask values -> label values of the same (D, H, W): int32, or uint8 as it is.
 
     Raises:
         ValueError: A value is no whole number, or beyond 32 bits.
     """
+    if stack.dtype == np.uint8:
+        return stack
     limits = np.iinfo(np.int32)
     if stack.dtype.kind == "f" and not (np.isfinite(stack) & (stack == np.rint(stack))).all():
         odd = stack[~(np.isfinite(stack) & (stack == np.rint(stack)))].ravel()[0]
@@ -75,7 +81,7 @@ def label_lookup(labels: Mapping[int | str, str], classes: Sequence[str]) -> dic
 
 
 def class_indices(
-    values: NDArray[np.int32], labels: Mapping[int | str, str], classes: Sequence[str]
+    values: Labels, labels: Mapping[int | str, str], classes: Sequence[str]
 ) -> NDArray[np.uint8]:
     """Label values -> class indices.
 
@@ -96,7 +102,8 @@ def class_indices(
         for value, index in lookup.items():
             if 0 <= value < 256:
                 table[value] = index
-        flat = values.astype(np.uint8).reshape(len(values), -1)  # OpenCV knows two dimensions
+        # OpenCV knows two dimensions.
+        flat = values.astype(np.uint8, copy=False).reshape(len(values), -1)
         found: NDArray[np.uint8] = cv2.LUT(flat, table).reshape(values.shape)
         if found.max() < _NO_CLASS:
             return found
@@ -112,18 +119,22 @@ def class_indices(
     return indices.astype(np.uint8)
 
 
-def value_counts(mask: NDArray[np.int32]) -> dict[int, int]:
+def value_counts(mask: Labels) -> dict[int, int]:
     """Label value -> number of pixels, in ascending order of the value."""
     if _are_bytes(mask) and mask.size < _EXACT:  # much quicker than sorting
-        flat = mask.astype(np.uint8).reshape(len(mask), -1)
+        flat = mask.astype(np.uint8, copy=False).reshape(len(mask), -1)
+        if not cv2.countNonZero(flat):  # very many masks are empty
+            return {0: mask.size}
         counts = cv2.calcHist([flat], [0], None, [256], [0, 256]).ravel()
         return {value: int(counts[value]) for value in np.flatnonzero(counts).tolist()}
     values, numbers = np.unique(mask, return_counts=True)
     return dict(zip(values.tolist(), numbers.tolist(), strict=True))
 
 
-def _are_bytes(values: NDArray[np.int32]) -> bool:
+def _are_bytes(values: Labels) -> bool:
     """Whether there are values, from 0 to 255 all of them."""
+    if values.dtype == np.uint8:
+        return bool(values.size)
     return bool(values.size) and values.min() >= 0 and values.max() < 256
 
 

@@ -1,7 +1,7 @@
 """Many files at a time: work on all cores whose results come in order, and few of them in memory.
 
-Threads, not processes: nearly all time goes to decoding, resizing and hashing, which let other
-threads run meanwhile, and a thread starts at once and shares what it read.
+In threads: decoding, hashing and arithmetic let other threads run meanwhile, and a thread starts at
+once and shares what it read.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar
 
+import numpy as np
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -21,6 +23,9 @@ Progress = Callable[[str, int], AbstractContextManager[Callable[[], None]]]
 _AHEAD = 3  # pieces of work a thread that are begun or waiting: none idles, and memory stays flat
 _BATCH = 32  # small files handed over at once: a hand-over costs as much as a few percent of one
 _SHARES = 8  # pieces of work a thread, where there are few: the threads then end together
+# glibc hands freed memory back to the system, whose pages are slow to take anew, until a block of
+# this size was freed once; then it keeps as much as twice of it.
+_KEPT_BYTES = 16 << 20
 
 
 def no_progress(label: str, total: int) -> AbstractContextManager[Callable[[], None]]:
@@ -47,6 +52,7 @@ def in_order(
     Yields:
         The results in the order of the items. However slowly they are taken, only a few wait.
     """
+    keep_memory()
     waiting: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(max(workers, 1)) as pool:
         try:
@@ -60,6 +66,11 @@ def in_order(
             on_end()
             for future in waiting:
                 future.cancel()
+
+
+def keep_memory() -> None:
+    """Makes the arrays of one slice take the memory of those before, in every thread."""
+    np.empty(_KEPT_BYTES, np.uint8)  # never touched, so never taken; and freed at once
 
 
 def batches(items: Sequence[Item], workers: int) -> Iterator[Sequence[Item]]:

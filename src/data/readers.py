@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src.data import dicom, pictures, volumes
-from src.data.masks import colours_as_numbers, whole_numbers
+from src.data.masks import Labels, colours_as_numbers, whole_numbers
 from src.data.pictures import PictureScale
 from src.data.scans import ScanFile, list_scans, scan_at, scan_file
 from src.data.volumes import Scan
@@ -28,6 +28,7 @@ __all__ = [
     "ScanFile",
     "list_scans",
     "read_image_slice",
+    "read_labels",
     "read_mask",
     "read_mask_slice",
     "read_scan",
@@ -51,9 +52,10 @@ def read_stored(root: Path, scan: ScanFile, scale: PictureScale) -> Scan:
         ValueError: A file is damaged or cut off, or the slices of a series differ in size.
     """
     if scan.kind == "picture":
-        stored = pictures.decode(root / scan.path, scan.path)
+        # Without pathlib: of small pictures there are very many.
+        stored = pictures.decode(f"{root}/{scan.path}", scan.path)
         spacing = (scale.thickness_mm, *scale.spacing_mm)
-        return Scan(stored, spacing, None, None, str(stored.dtype))
+        return Scan(stored, spacing, None, None, _type_name(stored.dtype))
     parts = [volumes.read_volume(root / file, file) for file in scan.files]
     if scan.kind == "volume" or parts[0].array.shape[0] > 1:
         return parts[0]
@@ -130,8 +132,18 @@ def read_mask(
             labels = np.stack([segmentation.at(instance) for instance in found])
         spacing = (scale.thickness_mm, *scale.spacing_mm)
         return Scan(labels, spacing, None, None, "uint8")
+    drawn = read_labels(root, scan, scale)
+    return replace(drawn, array=drawn.array.astype(np.int32, copy=False))
+
+
+def read_labels(root: Path, scan: ScanFile, scale: PictureScale) -> Scan:
+    """`read_mask` of what is no DICOM SEG, with uint8 label values where the file stores 8 bits."""
     stored = read_stored(root, scan, scale)
-    return replace(stored, array=_label_values(stored, scan))
+    labels = _label_values(stored, scan)
+    return stored if labels is stored.array else replace(stored, array=labels)
+
+
+_type_name = cache(str)  # NumPy takes as long for it as for a small picture's range of values
 
 
 def _located(source: ScanFile | Path | str, root: Path | None) -> tuple[Path, ScanFile]:
@@ -146,7 +158,7 @@ def _image_hu(stored: Scan, scan: ScanFile, scale: PictureScale) -> NDArray[np.f
     return stored.array.astype(np.float32)
 
 
-def _label_values(stored: Scan, scan: ScanFile) -> NDArray[np.int32]:
+def _label_values(stored: Scan, scan: ScanFile) -> Labels:
     if stored.array.ndim == 3:
         return whole_numbers(stored.array, scan.path)
     pages = [colours_as_numbers(page[None], scan.path) for page in stored.array]
@@ -190,12 +202,12 @@ def read_mask_slice(root: Path, path: str, slice: int, image_path: str) -> NDArr
     """
     held = _cached_mask(root, path, _stamp(root / path))
     found = _mask_slice(root, held, path, slice, image_path)
-    return found.copy()  # the cache must not change in the hands of a caller
+    return found.astype(np.int32)  # a copy: the cache must not change in the hands of a caller
 
 
 def read_slices(
     root: Path, wanted: Iterable[tuple[str, str, int]], scale: PictureScale
-) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int32]]]:
+) -> Iterator[tuple[NDArray[np.float32], Labels]]:
     """Slices of images with those of their masks; nothing but the last file of each is held.
 
     Args:
@@ -205,8 +217,8 @@ def read_slices(
         scale: What the values of pictures mean.
 
     Yields:
-        (H, W) float32 in HU, and (H, W) int32 label values as they stand in the file, to be read
-        only.
+        (H, W) float32 in HU, and (H, W) label values as they stand in the file (int32 or uint8),
+        to be read only.
 
     Raises:
         FileNotFoundError: A file is not there.
@@ -235,7 +247,7 @@ _NO_SCALE = PictureScale(1.0, 0.0, (1.0, 1.0), 1.0)
 
 
 _Image = tuple[NDArray[Any], bool]  # stored values (D, H, W), and whether they are of a picture
-_Mask = NDArray[np.int32] | dicom.Segmentation
+_Mask = Labels | dicom.Segmentation
 
 
 def _image(root: Path, path: str) -> _Image:
@@ -249,7 +261,7 @@ def _mask(root: Path, path: str) -> _Mask:
     scan = scan_file(root, path)
     if scan.kind == "dicom-seg":
         return dicom.read_segmentation(root / path, path)
-    return read_mask(scan, _NO_SCALE, root=root).array
+    return read_labels(root, scan, _NO_SCALE).array
 
 
 @lru_cache(maxsize=2)
@@ -268,9 +280,7 @@ def _image_slice(held: _Image, path: str, place: int, scale: PictureScale) -> ND
     return scale.hu(values) if is_picture else values.astype(np.float32)
 
 
-def _mask_slice(
-    root: Path, held: _Mask, path: str, place: int, image_path: str
-) -> NDArray[np.int32]:
+def _mask_slice(root: Path, held: _Mask, path: str, place: int, image_path: str) -> Labels:
     if isinstance(held, dicom.Segmentation):
         return held.at(dicom.read_header(root / image_path, image_path).instance)
     return _picked(held, path, place)

@@ -56,8 +56,8 @@ def _drawn(image_hu: NDArray[Any], size: int) -> NDArray[np.float32]:
 def signature(image_hu: NDArray[Any]) -> bytes:
     """The signature of a slice, (H, W) in HU: 512 bytes, or none where no detail shows."""
     detail = _drawn(image_hu, FINE)
-    detail -= detail.mean()
-    if not float(np.abs(detail).max()) > _LEAST_HU:  # NaN is not, either
+    detail -= detail.sum() / detail.size
+    if not max(detail.max(), -detail.min()) > _LEAST_HU:  # NaN is not, either
         return b""
     signs, hadamard = _planes()
     sides = hadamard @ (detail * signs) @ hadamard > 0

@@ -69,6 +69,7 @@ def audit(data: Path, params: Params) -> tuple[pd.DataFrame, list[Finding]]:
         workers=workers,
         progress=terminal.progress,
     )
+    table = table.drop(columns="signature")  # half of the memory that a slice takes
     table["group"] = table["patient"].map(duplicate_groups(table, near))
     window = params.prepare.window
     limits = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,6 +23,11 @@ from src.files import whole_folder
 
 if TYPE_CHECKING:
     import pandas as pd
+
+# Columns of the case table that say nothing about how to read a slice: of very many slices they
+# take half of the memory.
+NOT_USED = ("sha256_image", "sha256_mask", "stored_dtype",
+            "hu_min", "hu_p01", "hu_p50", "hu_p99", "hu_max")  # fmt: skip
 
 
 def prepare(
@@ -97,8 +102,13 @@ def common_spacing(wanted: Spacing | str | None, training: pd.DataFrame) -> Spac
     return y, x
 
 
-def cases_with_sides(prepared: Path, fold: int) -> pd.DataFrame:
+def cases_with_sides(prepared: Path, fold: int, *, without: Container[str] = ()) -> pd.DataFrame:
     """The case table with the column subset of a fold, in the order of the table.
+
+    Args:
+        prepared: The folder of the table and the split.
+        fold: One of those of the split.
+        without: Columns that are not wanted.
 
     Raises:
         FileNotFoundError: There is no split.
@@ -117,7 +127,7 @@ def cases_with_sides(prepared: Path, fold: int) -> pd.DataFrame:
             "run `dvc repro split`."
         )
     sides = sides.loc[sides["fold"] == str(fold), ["patient", "subset"]]
-    return read_cases(prepared / "cases.csv").merge(
+    return read_cases(prepared / "cases.csv", without=without).merge(
         sides, on="patient", how="left", validate="many_to_one"
     )
 
@@ -130,7 +140,7 @@ def main(fold: Annotated[int, typer.Argument(help="one of split.fold in params.y
     Example: python -m src.stages.prepare 0
     """
     params = load_params(Path("params.yaml"))
-    cases = cases_with_sides(Path("prepared"), fold)
+    cases = cases_with_sides(Path("prepared"), fold, without=NOT_USED)
     folder = fold_folder(Path("prepared/arrays"), fold)
     with terminal.progress("preparing slices", len(cases)) as tick:
         settings = prepare(Path("data"), cases, params, folder, tick)

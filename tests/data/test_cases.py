@@ -349,3 +349,23 @@ def test_the_pseudonym_is_the_written_formula():
     key = hashlib.sha256(b"aabb").digest()
     expected = "P-" + hmac.new(key, b"P1", "sha256").hexdigest()[:8]
     assert pseudonyms(rows) == {"P1": expected}
+
+
+@pytest.mark.parametrize("stored", ["uint8", "int16", "uint16", "int32", "int64", "float64"])
+def test_the_hash_is_of_the_values_in_whatever_type_a_file_stores_them(stored):
+    values = np.array([[0, 1, 2], [3, 200, 255]])
+    expected = hashlib.sha256(b"(2, 3) |u1 " + bytes([0, 1, 2, 3, 200, 255])).hexdigest()
+    assert slice_hash(values.astype(stored)) == expected
+
+
+def test_the_hash_of_numbers_that_are_not_whole_is_of_float32():
+    values = np.array([[0.5, np.nan]])
+    expected = hashlib.sha256(b"(1, 2) <f4 " + values.astype("<f4").tobytes()).hexdigest()
+    assert slice_hash(values) == slice_hash(values.astype(np.float32)) == expected
+
+
+def test_other_values_or_another_shape_have_another_hash():
+    values = np.arange(6).reshape(2, 3)
+    other = values.copy()
+    other[1, 2] = -5
+    assert len({slice_hash(array) for array in (values, other, -values, values.T)}) == 4
