@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src import terminal
-from src.data.cases import slice_hash
+from src.data.cases import mask_hash
 from src.data.findings import Finding, count_of
 from src.data.mask_pairs import MaskFolder, ReadPair, find_masks, read_pair
 from src.data.masks import class_indices, label_lookup, shown_values, suggested_labels
@@ -292,7 +292,7 @@ def _known(cases: pd.DataFrame, truth: ScanFile, values: NDArray[np.int32]) -> l
     """The slices of a truth that stands in the case table."""
     rows = list(cases.itertuples())
     if len(rows) != len(values) or any(
-        row.sha256_mask != slice_hash(slice) for row, slice in zip(rows, values, strict=True)
+        row.sha256_mask != mask_hash(slice) for row, slice in zip(rows, values, strict=True)
     ):
         raise ValueError(
             f"{truth.path}: found another mask than prepared/cases.csv was made of, expected the "

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from src.data.findings import Finding
 from src.data.intensities import Intensities, intensities
-from src.data.masks import label_lookup, shown_values, suggested_labels, value_counts
+from src.data.masks import Labels, label_lookup, shown_values, suggested_labels, value_counts
 from src.data.matching import Pair, Roles, match
 from src.data.parallel import Progress, batches, in_order, no_progress
 from src.data.patients import Rules, pseudonyms
@@ -200,14 +200,11 @@ def _read_pair(
         case_id, image_path, mask_path, number = _named(image, mask, place, depth)
         picture = scale if image.kind == "picture" else None
         image_hash, found, thumb = _looked_at(values.array[place], picture)
-        if len(counts) == 1:
-            mask_hash = _hash_of_even(labels.shape, *counts)
-        else:
-            mask_hash = slice_hash(labels, (min(counts), max(counts)))
+        of_mask = _hash_of_even(labels.shape, *counts) if len(counts) == 1 else mask_hash(labels)
         rows.append(
             _Row(
                 case_id, patient, source, image_path, mask_path, number, height, width, y, x, z,
-                image_hash, mask_hash, values.stored_dtype, *found, tuple(pixels), thumb,
+                image_hash, of_mask, values.stored_dtype, *found, tuple(pixels), thumb,
             )
         )  # fmt: skip
     return _Read(rows, problems, tuple(unknown), mask.path)
@@ -321,41 +318,32 @@ def _looked_at(stored: NDArray[Any], scale: PictureScale | None) -> tuple[str, I
     thumb = b""
     if found.least < found.greatest:
         thumb = signature(stored if scale is None else scale.hu(stored))
-    return slice_hash(stored, ends), found, thumb
+    return slice_hash(stored.astype(np.float32)), found, thumb
 
 
-# In the order in which they are tried; in the same order of bytes on every machine.
-_HASHED = {
-    kind: (int(np.iinfo(kind).min), int(np.iinfo(kind).max))
-    for kind in ("|u1", "<u2", "<i2", "<i4", "<i8")
-}
+def slice_hash(array: NDArray[Any]) -> str:
+    """SHA-256 of a slice: its shape, type and values, in hexadecimal.
 
-
-def slice_hash(array: NDArray[Any], ends: tuple[Any, Any] | None = None) -> str:
-    """SHA-256 of a slice: its shape and values, in hexadecimal.
-
-    It is the same for the same values in whatever type a file stores them: whole numbers are hashed
-    in the first of uint8, uint16, int16, int32 and int64 that holds all of them, others as float32.
-    Of an image it is taken of the values in the file, before `data.pictures` scales them:
-    pseudonyms depend on it, and must not change with a parameter.
-
-    Args:
-        array: (H, W).
-        ends: Its least and greatest value, where they are known.
+    Of an image it is taken of the values in the file as float32, before `data.pictures` scales
+    them: pseudonyms, and with them the split, depend on it, and must change neither with a
+    parameter nor with the type that a file stores them in.
     """
-    low, high = ends or (array.min(), array.max())
-    kind = "<f4"
-    if array.dtype.kind in "iub" or (np.rint(array) == array).all():  # NaN is not, even to itself
-        kind = next((k for k, held in _HASHED.items() if held[0] <= low and high <= held[1]), kind)
-    found = hashlib.sha256(f"{array.shape} {kind} ".encode())
-    found.update(np.ascontiguousarray(array, kind).data)
+    found = hashlib.sha256(f"{array.shape} {array.dtype.str} ".encode())
+    found.update(np.ascontiguousarray(array).data)
     return found.hexdigest()
+
+
+def mask_hash(labels: Labels) -> str:
+    """`slice_hash` of label values: as uint8 where all fit into it, else as int32."""
+    if labels.dtype == np.uint8 or (labels.size and labels.min() >= 0 and labels.max() < 256):
+        return slice_hash(labels.astype(np.uint8, copy=False))
+    return slice_hash(labels)
 
 
 @lru_cache
 def _hash_of_even(shape: tuple[int, ...], value: int) -> str:
-    """`slice_hash` of a mask of one value: very many are empty."""
-    return slice_hash(np.full(shape, value))
+    """`mask_hash` of a mask of one value: very many are empty."""
+    return mask_hash(np.full(shape, value, np.int32))
 
 
 def _unknown_labels(
