@@ -75,7 +75,7 @@ def remove_empty_folders(folder: Path) -> None:
 
 
 def main(
-    folder: Annotated[Path, typer.Argument(help="your images and masks, nested as you like")],
+    folder: Annotated[Path, typer.Argument(help="all your images and masks, nested as you like")],
     link: Annotated[
         bool,
         typer.Option(
@@ -85,7 +85,8 @@ def main(
 ) -> None:
     """Checks FOLDER by params.yaml, places a copy at data/ and versions it, away from the demo.
 
-    FOLDER itself is only read. Nothing is changed while there are errors.
+    The copy takes the place of what data/ held, which DVC's cache keeps: to add a patient, add it
+    to FOLDER. FOLDER itself is only read. Nothing is changed while there are errors.
 
     Example: python -m src.ingest /path/to/scans
     """
@@ -106,17 +107,24 @@ def main(
             f"{FINDINGS}."
         )
     refuse_to_lose(root)
+    replaces = (root / "data").exists()
     forget_the_demo(root)
     if link:
         dvc("config", "--local", "cache.type", "reflink,hardlink,symlink,copy")
     dvc("add", "--force", "--out", "data", str(source))
     remove_empty_folders(root / "data")
+    if replaces:
+        terminal.console.print(
+            "data/ was replaced as a whole. What it held stays in DVC's cache: with the data.dvc "
+            "of an earlier commit, `dvc checkout data.dvc` brings it back."
+        )
     terminal.console.print(
         f"{count_of(table['patient'].nunique(), 'patient')} in data/, versioned in data.dvc; the "
         "demo remote is removed, so nothing private can be pushed into the repository.\n"
         "Next:\n"
-        "  dvc repro                                        # run the pipeline\n"
         "  git commit -m 'Our data' data.dvc .dvc/config params.yaml   # no name, no picture\n"
+        "  dvc repro                                        # run the pipeline\n"
+        "  git commit -m 'First results' dvc.lock           # what later runs are compared with\n"
         "  dvc remote add --default private /path/or/s3://… # a place of your own, then: dvc push"
     )
 

@@ -319,4 +319,8 @@ def _report(
 
 
 if __name__ == "__main__":
-    terminal.run(main)
+    terminal.run(
+        main,
+        to_go_on="Masks that are there are whole. Give the same command with --overwrite: it "
+        "begins anew, and writes the table at its end.",
+    )

@@ -33,7 +33,7 @@ console = Console(highlight=False, soft_wrap=True)
 _errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
-def run(command: Callable[..., None]) -> None:
+def run(command: Callable[..., None], *, to_go_on: str = "Give the same command to go on.") -> None:
     """Runs `command` as a program: its arguments from the command line, mistakes as messages.
 
     A `ValueError` or `OSError` is a user's mistake or a machine's limit: it ends in one message and
@@ -41,6 +41,7 @@ def run(command: Callable[..., None]) -> None:
 
     Args:
         command: A function that typer can read (annotated arguments, a docstring for `--help`).
+        to_go_on: What is to be done after Ctrl-C.
     """
 
     # Around the command: typer itself would end it without a word.
@@ -49,7 +50,7 @@ def run(command: Callable[..., None]) -> None:
         try:
             command(*arguments, **options)
         except KeyboardInterrupt:
-            _errors.print("\nstopped. Give the same command to go on.")
+            _errors.print(f"\nstopped. {to_go_on}")
             raise typer.Exit(INTERRUPTED) from None
 
     program = typer.Typer(add_completion=False, pretty_exceptions_enable=False)

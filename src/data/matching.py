@@ -117,7 +117,7 @@ def match(
     findings += [
         Finding(
             "orphan-image", "error", (scan.path,), "no mask of this name", "one mask",
-            "Add the mask, mend its name, or move the image out of data/.",
+            "Add the mask, mend its name, or move the image out of the folder.",
         )
         for scan in images
     ] + [
@@ -244,7 +244,7 @@ def _nothing(found: int, images: bool, roles: Roles) -> Finding:
         "no-images", "error", (), text, "images, and masks of the same names",
         "If these are images, a word of data.mask_words stands in the name of a folder above "
         "them: rename the folder or take the word out." if found else
-        "Bring data in with `python -m src.ingest FOLDER`.",
+        "Bring data in with `python -m src.ingest FOLDER`, FOLDER with images and masks.",
     )  # fmt: skip
 
 

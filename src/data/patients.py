@@ -71,9 +71,11 @@ class Rules:
             told, found = (hit[group] or "") if hit else "", "a path that the rule does not fit"
         if told:
             return told
+        without = ", say `source: null` where paths do not tell" if group == "source" else ""
         return Finding(
             f"{group}-unknown", "error", (image.path,), found, f"data.{group}: {rule}",
-            f"Mend data.{group} in params.yaml so that it fits every image, or rename the file.",
+            f"Mend data.{group} in params.yaml so that it fits every image{without}, or rename the "
+            "file.",
         )  # fmt: skip
 
 

@@ -64,9 +64,10 @@ class Line:
 def ticks(low: float, high: float, number: int = 5) -> list[float]:
     """Round values that cover low to high, about `number` steps of 1, 2 or 5 times a power of 10.
 
-    The first is at or below `low`, the last at or above `high`; one step where both are equal.
+    The first is at or below `low`, the last at or above `high`; one step where both are equal but
+    for rounding.
     """
-    if not high > low:
+    if not high - low > 1e-9 * abs(low):
         high = low + (abs(low) or 1.0)
     raw = (high - low) / number
     power = 10.0 ** math.floor(math.log10(raw))

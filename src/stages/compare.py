@@ -313,7 +313,7 @@ def register(root: Path, params: Params, chosen: Candidate) -> str:
             label(params, chosen.name),
         )
     score = chosen.validation_score
-    before = tracking.champion(store, name)
+    before, left = tracking.champion(store, name), ""
     if before is not None and before.run_id != run_id:
         same = all(before.tags.get(tag) == origin[tag] for tag in ("data_hash", "split_hash"))
         held = before.tags.get(tracking.SCORE_TAG)
@@ -321,6 +321,11 @@ def register(root: Path, params: Params, chosen: Candidate) -> str:
             return (
                 f"{name} version {before.version} stays champion: {RULE} {float(held):.4f} on the "
                 f"same data and split, {model} reached {score:.4f}"
+            )
+        if not same:
+            left = (
+                f". Version {before.version} was of other data or another split, whose scores do "
+                f"not compare; it stays at models:/{name}/{before.version}"
             )
     version = tracking.register_champion(
         store,
@@ -331,7 +336,7 @@ def register(root: Path, params: Params, chosen: Candidate) -> str:
         reason=chosen.rule,
         score=score,
     )
-    return f"{name} version {version.version} is champion: {model}, {chosen.rule}"
+    return f"{name} version {version.version} is champion: {model}, {chosen.rule}{left}"
 
 
 def ensemble_run(

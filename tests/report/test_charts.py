@@ -62,3 +62,7 @@ def test_names_are_escaped_and_long_ones_are_cut_before_the_note() -> None:
     assert "<b>" not in chart
     assert "&lt;b&gt;very long" in chart
     assert "…</text>" in chart or "…<title>" in chart
+
+
+def test_values_that_differ_by_rounding_alone_stand_at_one_place() -> None:
+    assert ticks(0.711, 0.711 + 1e-16) == ticks(0.711, 0.711)
