@@ -31,6 +31,7 @@ from src.inference import Segmenter, predicted_scans
 from src.model_files import ModelCard, save_model
 from src.postprocessing import PLAIN, choose, plain_dice
 from src.stages.folds import label, recipe, run_name
+from src.stages.training_log import Bar, log_datasets, run_description, write_curves
 from src.stages.training_pictures import OverlayLogger, augmentation_sheet, fixed_cases
 from src.tiling import Tiling
 
@@ -136,7 +137,7 @@ def train(
         terminal.console.print(f"going on after epoch {progress.epoch} of an unfinished run")
 
     trainable = sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
-    description = _description(label(params, architecture, fold), arrays, trainable, policy)
+    description = run_description(label(params, architecture, fold), arrays, trainable, policy)
     store = tracking.open_store(root)
     outputs = trial.outputs if trial else root
     name = run_name(params, architecture, fold)
@@ -158,7 +159,7 @@ def train(
         parent_run_id=trial.parent_run_id if trial else None,
     ) as run:
         progress.note["run_id"] = run.run_id
-        _log_datasets(run, arrays, provenance["data_hash"])
+        log_datasets(run, arrays, provenance["data_hash"])
         show = None
         if trial:
             trial.on_start(run.run_id, progress)
@@ -174,7 +175,7 @@ def train(
         if show and not progress.epoch:
             show(0)
             tracking.log_figure(run, augmentation_sheet(params, arrays), "figures/augmentation.png")
-        with _Bar(settings.epochs, steps, progress.epoch) as bar:
+        with Bar(settings.epochs, steps, progress.epoch) as bar:
 
             def on_epoch(now: Progress) -> None:
                 row = {key: value for key, value in now.history[-1].items() if key != "epoch"}
@@ -383,90 +384,6 @@ def _card(
         flips=params.inference.flips,
         engine=params.inference.engine,
     )
-
-
-class _Bar:
-    """Progress over epochs and batches at the terminal, and a line for every epoch."""
-
-    def __init__(self, epochs: int, steps: int, done: int) -> None:
-        self._epochs, self._steps, self._done = epochs, steps, done
-
-    def __enter__(self) -> _Bar:
-        self._context: Any = terminal.progress("training", self._epochs * self._steps)
-        self._tick = self._context.__enter__()
-        for _ in range(self._done * self._steps):
-            self._tick()
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self._context.__exit__(*error)
-
-    def batch(self) -> None:
-        self._tick()
-
-    def epoch(self, now: Any, classes: tuple[str, ...]) -> None:
-        row = now.history[-1]
-        iou = " ".join(f"{name} {row[f'validation/iou/{name}']:.3f}" for name in classes[1:])
-        best = "  best so far" if now.best_epoch == now.epoch else ""
-        terminal.console.print(
-            f"epoch {now.epoch:3d}/{self._epochs}  loss {row['train/loss']:.4f}  "
-            f"validation {row['validation/loss']:.4f}  IoU {iou}{best}"
-        )
-
-
-def _log_datasets(run: tracking.Run, arrays: Arrays, digest: str) -> None:
-    columns = ["case_pseudonym", "pseudonym", "source", "height", "width"]
-    for subset in ("train", "validation", "test"):
-        rows = arrays.index.loc[arrays.index["subset"] == subset, columns]
-        patients = rows["pseudonym"].nunique()
-        tracking.log_dataset(
-            run,
-            rows,
-            name=f"{subset}: {patients} patients, {len(rows)} slices",
-            digest=digest,
-            context=subset,
-        )
-
-
-def _description(name: str, arrays: Arrays, trainable: int, policy: str) -> str:
-    def side(subset: str) -> str:
-        rows = arrays.index[arrays.index["subset"] == subset]
-        return f"{rows['pseudonym'].nunique()} patients ({len(rows)} slices)"
-
-    return (
-        f"**{name}**, {trainable:,} parameters, {policy}. Trained on {side('train')}, "
-        f"validated on {side('validation')}, tested on {side('test')}. Classes: "
-        f"{', '.join(arrays.classes)}.\n\nResearch use only; not a clinical device."
-    )
-
-
-def write_curves(folder: Path, history: list[dict[str, float]]) -> None:
-    """Writes a CSV file for each quantity: epoch, train, validation.
-
-    One definition in dvc.yaml then draws them all, of however many architectures: `dvc plots` takes
-    a folder, but only files with the same columns in it.
-
-    Args:
-        folder: Such as reports/curves/unet/fold0; replaced when all files are written.
-        history: A row per epoch; `train/iou/lesion` and `validation/iou/lesion` become the columns
-            of iou_lesion.csv. What has no such partner is left out, and seconds, which differ
-            from run to run.
-    """
-    quantities = [
-        name.removeprefix("train/")
-        for name in history[0]
-        if name.startswith("train/")
-        and name != "train/seconds"
-        and f"validation/{name.removeprefix('train/')}" in history[0]
-    ]
-    with whole_folder(folder) as aside:
-        for quantity in quantities:
-            rows = [
-                f"{row['epoch']},{row[f'train/{quantity}']},{row[f'validation/{quantity}']}"
-                for row in history
-            ]
-            path = aside / f"{quantity.replace('/', '_')}.csv"
-            path.write_text("\n".join(["epoch,train,validation", *rows, ""]), encoding="utf-8")
 
 
 def main(

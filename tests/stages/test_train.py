@@ -10,7 +10,8 @@ from src.config import load_params
 from src.data.arrays import Arrays
 from src.inference import Segmenter, load_segmenter
 from src.postprocessing import Postprocessing
-from src.stages.train import code_hash, settled, write_curves
+from src.stages.train import code_hash, settled
+from src.stages.training_log import write_curves
 from tests.tiny_models import CLASSES, NATIVE, save_threshold_model
 
 ROOT = Path(__file__).parents[2]
