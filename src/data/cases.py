@@ -313,8 +313,7 @@ def _named(image: ScanFile, mask: ScanFile, place: int, depth: int) -> tuple[str
 
 def _looked_at(stored: NDArray[Any], scale: PictureScale | None) -> tuple[str, Intensities, bytes]:
     """The hash, intensities and signature of a slice."""
-    ends = stored.min(), stored.max()
-    found = intensities(stored, scale, ends)
+    found = intensities(stored, scale)
     thumb = b""
     if found.least < found.greatest:
         thumb = signature(stored if scale is None else scale.hu(stored))

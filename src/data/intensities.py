@@ -25,21 +25,18 @@ class Intensities(NamedTuple):
     greatest: float
 
 
-def intensities(
-    stored: NDArray[Any], scale: PictureScale | None, ends: tuple[Any, Any] | None = None
-) -> Intensities:
+def intensities(stored: NDArray[Any], scale: PictureScale | None) -> Intensities:
     """The intensities of a slice.
 
     Args:
         stored: (H, W) stored values, or HU.
         scale: What stored values mean; None for HU.
-        ends: The least and the greatest of `stored`, where they are known.
 
     Returns:
         NaN where a value is no number. Of large slices the percentiles are those of every fourth
         pixel: they describe, nothing is computed from them.
     """
-    low, high = ends or (stored.min(), stored.max())
+    low, high = stored.min(), stored.max()
     outer = _hu(np.array([low, high]), scale)
     some = stored[::2, ::2] if stored.size > _LARGE else stored
     if scale is not None and not scale.slope > 0:  # the order of stored values is not that of HU
