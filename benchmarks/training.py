@@ -135,6 +135,7 @@ def main(
         "unet,unetpp,attention_unet"
     ),
     sizes: Annotated[str, typer.Option(help="height and width in pixels")] = "128,256",
+    normalisations: Annotated[str, typer.Option(help="with commas between")] = "instance,batch",
     batch_size: Annotated[int, typer.Option(min=1, help="images of a step")] = 8,
     peers: Annotated[
         str, typer.Option(help=f"among {', '.join(list(PROGRAMS)[1:])}")
@@ -156,6 +157,7 @@ def main(
     """
     chosen = names(peers, tuple(PROGRAMS)[1:], "--peers")
     networks = names(architectures, ("unet", "unetpp", "attention_unet"), "--architectures")
+    norms = names(normalisations, ("instance", "batch"), "--normalisations")
     if "pytorch" in chosen and not peers_python.is_file():
         raise FileNotFoundError(
             f"{peers_python}: no such Python. Make the peers' environment as benchmarks/README.md "
@@ -163,11 +165,14 @@ def main(
         )
     bind_to_cores(cores)
     tasks = [
-        Task(architecture, int(size), cores, batch_size, compiled=torch_compile)
+        Task(architecture, norm, int(size), cores, batch_size, compiled=torch_compile)
+        for norm in norms
         for architecture in networks
         for size in sizes.split(",")
     ]
-    table = Table("network", "pixels", OURS, *chosen, *(f"ours / {name}" for name in chosen))
+    table = Table(
+        "network", "normalisation", "pixels", OURS, *chosen, *(f"ours / {name}" for name in chosen)
+    )
     notes = []
     versions: set[str] = set()
     with terminal.progress("timing", len(tasks)) as step:
@@ -175,12 +180,13 @@ def main(
             found = compare(task, chosen, peers_python, seconds=seconds, rounds=rounds)
             ours = found[OURS]
             table.add_row(
-                task.architecture, str(task.size),
+                task.architecture, task.normalisation, str(task.size),
                 *(f"{result.rate:.1f}" for result in found.values()),
                 *(f"{ours.rate / found[name].rate:.2f}" for name in chosen),
             )  # fmt: skip
             notes.append(
-                f"{task.architecture} {task.size}: {ours.parameters:,} parameters; {ours.form}; "
+                f"{task.architecture} {task.normalisation} {task.size}: "
+                f"{ours.parameters:,} parameters; {ours.form}; "
                 + "; ".join(
                     f"{name} in {found[name].form}, ratio {spread(ours, found[name])}"
                     for name in chosen

@@ -23,6 +23,7 @@ from benchmarks.training_task import CHANNELS, CLASSES, Task, batch  # noqa: E40
 from benchmarks.turns import Turns  # noqa: E402
 from src.config import load_params  # noqa: E402
 from src.models import build_loss, build_model  # noqa: E402
+from src.models.data_parallel import gains_by_halves, share_cores  # noqa: E402
 from src.models.precision import choose_jit_compile, choose_precision  # noqa: E402
 from src.training import (  # noqa: E402
     Checkpoint,
@@ -65,11 +66,15 @@ def main() -> None:
     keras.utils.set_random_seed(0)
     keras.config.set_dtype_policy(policy)
     tf.config.experimental.enable_op_determinism()
+    in_halves = gains_by_halves(task.normalisation)
+    if in_halves:
+        share_cores()
     model = build_model(
         task.architecture, in_channels=CHANNELS, num_classes=CLASSES, depth=task.depth,
-        filters=task.filters, dropout=task.dropout, normalisation="batch",
+        filters=task.filters, dropout=task.dropout, normalisation=task.normalisation,
         upsampling="transpose",
     )  # fmt: skip
+    model.in_halves = in_halves
     plan = optimisation(task)
     loss = build_loss("dice_cross_entropy", num_classes=CLASSES)
     matrix = compile_for_training(
@@ -87,7 +92,7 @@ def main() -> None:
         if now.epoch == 1:
             turns.ready(
                 parameters=sum(int(keras.ops.size(weight)) for weight in model.trainable_weights),
-                form=policy,
+                form=f"{policy}, in halves" if in_halves else policy,
                 versions=f"Keras {keras.__version__}, TensorFlow {tf.__version__}",
             )
         else:

@@ -21,6 +21,7 @@ class Task:
 
     Attributes:
         architecture: "unet", "unetpp" or "attention_unet".
+        normalisation: "instance" or "batch".
         size: Height and width of the pictures.
         cores: Threads of the program.
         batch_size: Pictures of a step.
@@ -33,6 +34,7 @@ class Task:
     """
 
     architecture: str
+    normalisation: str
     size: int
     cores: int
     batch_size: int

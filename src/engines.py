@@ -134,20 +134,29 @@ def why_keras(requested: str, model_folder: Path, *, gpu: bool | None = None) ->
 # --- Keras ----------------------------------------------------------------------------------------
 
 
-def keras_engine(model: keras.Model, in_channels: int, why: str = "") -> Engine:
+def keras_engine(
+    model: keras.Model, in_channels: int, why: str = "", *, in_halves: bool = False
+) -> Engine:
     """A Keras model on TensorFlow.
 
     Args:
         model: (B, H, W, in_channels) -> (B, H, W, C) probabilities.
         in_channels: Channels of a picture.
         why: The reason for it.
+        in_halves: Whether the halves of a batch have cores of their own, see
+            `src.models.data_parallel`.
     """
     import tensorflow as tf
+
+    from src.models.data_parallel import by_halves
+
+    def network(batch: Any) -> Any:
+        return model(batch, training=False)
 
     # keras.Model.predict has a high fixed cost a call; one traced function has not. Sizes are
     # left open so that scans of many sizes share one trace.
     traced = tf.function(
-        lambda batch: model(batch, training=False),
+        (lambda batch: by_halves(network, batch)) if in_halves else network,
         input_signature=[tf.TensorSpec((None, None, None, in_channels), tf.float32)],
         jit_compile=False,
     )

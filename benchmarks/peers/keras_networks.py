@@ -6,21 +6,31 @@ benchmarks/training.py.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import keras
 from keras import layers
 
 MOMENTUM = 0.9  # of the moving statistics, as in src.models.normalisation
 GATE_BIAS = 3.0
 
+NORMALISATIONS: dict[str, Callable[[], keras.layers.Layer]] = {
+    "batch": lambda: layers.BatchNormalization(momentum=MOMENTUM),
+    # What Keras has for it: every channel is a group.
+    "instance": lambda: layers.GroupNormalization(groups=-1),
+}
 
-def block(inputs: keras.KerasTensor, filters: int, dropout: float) -> keras.KerasTensor:
+
+def block(
+    inputs: keras.KerasTensor, filters: int, normalisation: str, dropout: float
+) -> keras.KerasTensor:
     """[3x3 convolution, normalisation, ReLU] twice, then dropout of whole feature maps."""
     outputs = inputs
     for _ in range(2):
         outputs = layers.Conv2D(
             filters, 3, padding="same", use_bias=False, kernel_initializer="he_normal"
         )(outputs)
-        outputs = layers.BatchNormalization(momentum=MOMENTUM)(outputs)
+        outputs = NORMALISATIONS[normalisation]()(outputs)
         outputs = layers.ReLU()(outputs)
     return layers.SpatialDropout2D(dropout)(outputs) if dropout else outputs
 
@@ -52,17 +62,19 @@ def build(
     in_channels: int,
     classes: int,
     *,
+    normalisation: str,
     filters: int,
     depth: int,
     dropout: float,
 ) -> keras.Model:
-    """Build a network with batch normalisation.
+    """Build a network.
 
     Args:
         architecture: "unet", "unetpp" or "attention_unet".
         size: Height and width of the pictures.
         in_channels: Channels of a picture.
         classes: Number of classes, background included.
+        normalisation: "batch" or "instance".
         filters: Channels of the first level; each further level has twice as many.
         depth: Number of down-samplings.
         dropout: Share of the feature maps that is dropped in the two deepest levels.
@@ -72,7 +84,8 @@ def build(
     """
 
     def level_block(tensor: keras.KerasTensor, level: int) -> keras.KerasTensor:
-        return block(tensor, filters * 2**level, dropout if level >= depth - 1 else 0.0)
+        share = dropout if level >= depth - 1 else 0.0
+        return block(tensor, filters * 2**level, normalisation, share)
 
     inputs = keras.Input((size, size, in_channels))
     rows = [[level_block(inputs, 0)]]

@@ -24,7 +24,7 @@ def main() -> None:
     task, turns = Task.from_argument(sys.argv[1]), Turns()
     jit_compile = "xla" in sys.argv[2:] or "auto"
     model = build(
-        task.architecture, task.size, CHANNELS, CLASSES,
+        task.architecture, task.size, CHANNELS, CLASSES, normalisation=task.normalisation,
         filters=task.filters, depth=task.depth, dropout=task.dropout,
     )  # fmt: skip
     model.compile(

@@ -56,7 +56,13 @@ class Trainer:
         torch.manual_seed(0)
         self._dtype, layout = FORMATS[form]
         network = build(
-            task.architecture, CHANNELS, CLASSES, task.filters, task.depth, dropout=task.dropout
+            task.architecture,
+            CHANNELS,
+            CLASSES,
+            task.filters,
+            task.depth,
+            task.normalisation,
+            task.dropout,
         ).to(memory_format=layout)
         images, masks = batch(task)
         self._images = torch.from_numpy(images).movedim(-1, 1).contiguous(memory_format=layout)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import keras
 
 from src.models import blocks
+from src.models.data_parallel import DataParallel
 from src.models.supervision import DeeplySupervised
 
 
@@ -153,14 +154,14 @@ class Design:
             name: Name of the model.
 
         Returns:
-            A model with an output for each of the features; a plain one if there is one alone.
+            A model with an output for each of the features.
         """
         outputs = [
             blocks.class_probabilities(tensor, self.num_classes, suffix=suffix)
             for suffix, tensor in features
         ]
         if len(outputs) == 1:
-            return keras.Model(inputs, outputs[0], name=name)
+            return DataParallel(inputs, outputs[0], name=name)
         if not isinstance(self.deep_supervision, bool):
             weights = self.deep_supervision
         return DeeplySupervised(inputs, outputs, name=name, strides=strides, weights=weights)

@@ -6,9 +6,11 @@ from typing import Any
 import keras
 from keras import ops
 
+from src.models.data_parallel import DataParallel
+
 
 @keras.saving.register_keras_serializable(package="ct_segmentation")
-class DeeplySupervised(keras.Model):  # type: ignore[misc]  # Keras is untyped
+class DeeplySupervised(DataParallel):
     """A network with several outputs, compiled with the loss and the metrics of one.
 
     In training the loss is the mean over the outputs, by their weights,
@@ -88,9 +90,7 @@ def inference_model(model: keras.Model) -> keras.Model:
         model: What `build_model` returned.
 
     Returns:
-        A model from pictures to one tensor of probabilities that shares its weights with `model`;
-        `model` itself if it has no further outputs.
+        A plain model from pictures to one tensor of probabilities that shares its weights with
+        `model`.
     """
-    if not isinstance(model, DeeplySupervised):
-        return model
     return keras.Model(model.inputs[0], model.outputs[0], name=model.name)

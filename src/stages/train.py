@@ -25,6 +25,7 @@ from src.data.augmentation import Augmentation
 from src.data.sampling import Sampling
 from src.data.splits import fold_folder
 from src.engine_export import export_checked
+from src.engines import keras_engine
 from src.evaluation.temperature import PixelSample, fit_temperature
 from src.files import md5_of, whole_folder
 from src.inference import Segmenter, predicted_scans
@@ -200,10 +201,12 @@ def train(
                 on_batch=bar.batch,
                 on_epoch=on_epoch,
             )
-        model = inference_model(model)
+        in_halves, model = model.in_halves, inference_model(model)
         made = recipe(params, architecture, provenance["data_hash"])
         card = replace(_card(architecture, params, arrays, trainable, policy), recipe=made)
-        segmenter, dice = settled(params, Segmenter(model, arrays.settings, card), arrays)
+        engine = keras_engine(model, card.in_channels, in_halves=in_halves)
+        segmenter = Segmenter(model, arrays.settings, card, engine=engine)
+        segmenter, dice = settled(params, segmenter, arrays)
         seconds = round(progress.seconds, 1)
         best = {
             f"best_validation_{settings.monitor}": float("nan")
@@ -275,11 +278,15 @@ def trainable_network(
     import keras
 
     from src.models import build_loss, build_model
+    from src.models.data_parallel import gains_by_halves, share_cores
     from src.models.precision import choose_jit_compile, choose_precision
     from src.training import Optimisation, compile_for_training
 
     policy, reason = choose_precision(settings.precision)
     terminal.console.print(f"precision {reason}")
+    in_halves = gains_by_halves(settings.model.normalisation)
+    if in_halves:
+        share_cores()
     keras.utils.set_random_seed(settings.seed)
     keras.config.set_dtype_policy(policy)
     _make_repeatable()
@@ -289,6 +296,7 @@ def trainable_network(
         num_classes=num_classes,
         **settings.model.model_dump(),
     )
+    model.in_halves = in_halves
     plan = Optimisation(
         **{name: getattr(settings, name) for name in Optimisation.__dataclass_fields__}
     )

@@ -13,6 +13,7 @@ import pytest
 from tensorflow.python.eager import context
 
 from src.models import ARCHITECTURES, LOSSES, blocks, build_loss, build_model
+from src.models.data_parallel import gains_by_halves, share_cores
 from src.models.normalisation import NORMALISATIONS
 from tests.models.networks import EVERYTHING, SMALL, batch, compiled, trained
 
@@ -76,6 +77,12 @@ def test_a_training_step_never_adds_more_than_two_gradients_at_once(architecture
     assert max(sums_of_the_training_step(model, *batch())) == 2
 
 
+def test_a_training_step_in_halves_does_not_either():
+    model = compiled("unetpp", filters=2, normalisation="instance", deep_supervision=True)
+    model.in_halves = True
+    assert max(sums_of_the_training_step(model, *batch())) == 2
+
+
 def test_the_training_step_of_a_tensor_with_three_readers_would(monkeypatch):
     # Were it otherwise, the test above would see nothing.
     monkeypatch.setattr(blocks, "branch", lambda tensor, copies, name: [tensor] * copies)
@@ -106,16 +113,27 @@ def test_another_seed_gives_other_weights():
     assert not np.array_equal(one, other)
 
 
-def digest():
+def digest(normalisation):
     """Of the weights of a U-Net++ with all options on, after some steps in bfloat16."""
     keras.mixed_precision.set_dtype_policy("mixed_bfloat16")
-    model, _ = trained("unetpp", steps=5, filters=2, residual=True, deep_supervision=True)
+    in_halves = gains_by_halves(normalisation)
+    if in_halves:
+        share_cores()
+    model = compiled(
+        "unetpp", filters=2, residual=True, deep_supervision=True, normalisation=normalisation
+    )
+    model.in_halves = in_halves
+    for _ in range(5):
+        model.train_on_batch(*batch())
     content = b"".join(weight.tobytes() for weight in model.get_weights())
     return hashlib.sha256(content).hexdigest()
 
 
-def test_two_processes_train_to_the_same_bits():
-    program = "from tests.models.test_repeatability import digest; print(digest())"
+@pytest.mark.parametrize("normalisation", ["batch", "instance"])  # as a whole, in halves
+def test_two_processes_train_to_the_same_bits(normalisation):
+    program = (
+        f"from tests.models.test_repeatability import digest; print(digest({normalisation!r}))"
+    )
     running = [
         subprocess.Popen(
             [sys.executable, "-c", program],
