@@ -14,11 +14,14 @@ from rich.table import Table
 from src import terminal
 from src.config import Split, load_params
 from src.data.cases import read_cases
+from src.data.findings import count_of
 from src.data.splits import SUBSETS, fold_by_patient, split_by_patient
 from src.files import whole_file, write_text
 
 if TYPE_CHECKING:
     import pandas as pd
+
+FEW_PATIENTS = 3  # fewer on a side, and one of them decides what the side says
 
 
 def split(cases: pd.DataFrame, params: Split) -> pd.DataFrame:
@@ -79,6 +82,19 @@ def describe(cases: pd.DataFrame, sides: pd.DataFrame, classes: tuple[str, ...])
     return content
 
 
+def warn_of_few(by_side: dict[str, Any]) -> None:
+    """Tells of sides of a single split whose figures hang on one or two patients."""
+    uses = {"validation": "chooses the epoch and the network", "test": "gives the scores"}
+    for subset, use in uses.items():
+        number = by_side[subset]["patients"]
+        if number < FEW_PATIENTS:
+            terminal.warn(
+                f"the side {subset}, which {use}, has {count_of(number, 'patient')}: other "
+                "patients could say otherwise. Bring in more patients, or set split.folds: 5 in "
+                "params.yaml and split.fold: [0, 1, 2, 3, 4], so that each is tested once."
+            )
+
+
 def main() -> None:
     """Puts every patient on one side (train, validation, test), alike in burden and source.
 
@@ -108,6 +124,8 @@ def main() -> None:
                     "another split.seed."
                 )
     terminal.console.print(table)
+    if not params.split.folds:
+        warn_of_few(content["fold0"])
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import pytest
 
 from src.config import Split, load_params
 from src.stages.prepare import cases_with_sides
-from src.stages.split import split
+from src.stages.split import split, warn_of_few
 
 ROOT = Path(__file__).parents[2]
 
@@ -74,3 +74,17 @@ def test_a_fold_that_the_split_does_not_hold_is_an_error(tmp_path: Path) -> None
     split(cases(), params(4, 1, 3)).to_csv(tmp_path / "split.csv", index=False)
     with pytest.raises(ValueError, match=r"holds the folds \['1', '3'\], not 0. Add it to"):
         cases_with_sides(tmp_path, 0)
+
+
+@pytest.mark.parametrize(
+    ("validation", "test", "told"),
+    [(3, 3, []), (1, 3, ["validation"]), (2, 1, ["validation", "test"])],
+)
+def test_a_side_of_one_or_two_patients_is_told(
+    validation: int, test: int, told: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    warn_of_few({"validation": {"patients": validation}, "test": {"patients": test}})
+    said = " ".join(capsys.readouterr().err.split())
+    found = [side for side in ("validation", "test") if f"the side {side}, which" in said]
+    assert found == told
+    assert said.count("split.folds: 5") == len(told)
