@@ -73,7 +73,7 @@ def make_model(folder: Path, images: NDArray[np.int16], masks: NDArray[np.uint8]
     keras.utils.set_random_seed(1)
     model = build_model(
         "unet", in_channels=1, num_classes=3, depth=4, filters=16, dropout=0.1,
-        normalisation="instance", upsampling="transpose",
+        normalisation="batch", upsampling="transpose",
     )  # fmt: skip
     loss = build_loss("dice_cross_entropy", num_classes=3)
     model.compile(keras.optimizers.Adam(2e-3), loss=loss, jit_compile=False)

@@ -135,7 +135,7 @@ def main(
         "unet,unetpp,attention_unet"
     ),
     sizes: Annotated[str, typer.Option(help="height and width in pixels")] = "128,256",
-    normalisations: Annotated[str, typer.Option(help="with commas between")] = "instance,batch",
+    normalisations: Annotated[str, typer.Option(help="with commas between")] = "batch,instance",
     batch_size: Annotated[int, typer.Option(min=1, help="images of a step")] = 8,
     peers: Annotated[
         str, typer.Option(help=f"among {', '.join(list(PROGRAMS)[1:])}")
@@ -157,7 +157,7 @@ def main(
     """
     chosen = names(peers, tuple(PROGRAMS)[1:], "--peers")
     networks = names(architectures, ("unet", "unetpp", "attention_unet"), "--architectures")
-    norms = names(normalisations, ("instance", "batch"), "--normalisations")
+    norms = names(normalisations, ("batch", "instance"), "--normalisations")
     if "pytorch" in chosen and not peers_python.is_file():
         raise FileNotFoundError(
             f"{peers_python}: no such Python. Make the peers' environment as benchmarks/README.md "

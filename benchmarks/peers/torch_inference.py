@@ -37,7 +37,7 @@ def plain(network: torch.nn.Module, example: torch.Tensor) -> torch.nn.Module:
 def program(batch: np.ndarray, way: Callable[..., torch.nn.Module]) -> Callable[..., np.ndarray]:
     """(B, H, W, 1) float32 -> probabilities (B, H, W, C) float32, both NumPy."""
     torch.manual_seed(0)
-    network = build("unet", 1, CLASSES, filters=16, depth=4, normalisation="instance").eval()
+    network = build("unet", 1, CLASSES, filters=16, depth=4).eval()
     network = network.to(torch.bfloat16, memory_format=torch.channels_last)
 
     def taken(pictures: np.ndarray) -> torch.Tensor:
