@@ -144,7 +144,8 @@ def build_cases(
                 rows.clear()
     del scans, pairs  # of very many files they take as much memory as the table
     findings += _unknown_labels(unknown, seen, lookup, classes)
-    table = _table([*parts, _packed(rows, signatures, classes)])
+    parts.append(_packed(rows, signatures, classes))
+    table = _table(parts)
     if patient is None:
         findings += _many_scans(table)
     return table, signatures.array, findings
@@ -399,11 +400,12 @@ def _packed(rows: Sequence[_Row], signatures: Signatures, classes: Sequence[str]
     return pd.DataFrame(columns).assign(signature=pd.Series(places, dtype="int64"))
 
 
-def _table(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """The case table of all that was read."""
+def _table(parts: list[pd.DataFrame]) -> pd.DataFrame:
+    """The case table of all that was read; empties the list, for memory."""
     import pandas as pd
 
     table = pd.concat(parts, ignore_index=True)
+    parts.clear()
     places = [*zip(table["image_path"], table["slice"], strict=True)]
     order = sorted(range(len(places)), key=places.__getitem__)
     if order != [*range(len(places))]:  # the files of a DICOM series came by place, not by name
