@@ -128,7 +128,7 @@ def build_cases(
     rows: list[_Row] = []
     parts: list[pd.DataFrame] = []
     signatures = Signatures(len(pairs))
-    unknown: list[tuple[str, tuple[int, ...]]] = []
+    unknown: dict[str, tuple[int, ...]] = {}
     seen: set[int] = set()
     with progress("reading images and masks", len(pairs)) as step:
         for results, values in in_order(read, batches(pairs, workers), workers):
@@ -137,7 +137,7 @@ def build_cases(
                 rows += result.rows
                 findings += result.findings
                 if result.unknown:
-                    unknown.append((result.mask_path, result.unknown))
+                    unknown[result.mask_path] = result.unknown
                 step()
             if len(rows) >= _PACKED:
                 parts.append(_packed(rows, signatures, classes))
@@ -354,7 +354,7 @@ def _hash_of_even(shape: tuple[int, ...], value: int) -> str:
 
 
 def _unknown_labels(
-    masks: Sequence[tuple[str, tuple[int, ...]]],
+    unknown: Mapping[str, tuple[int, ...]],
     seen: set[int],
     lookup: Mapping[int, int],
     classes: Sequence[str],
@@ -365,7 +365,7 @@ def _unknown_labels(
             "unknown-label", "error", (path,),
             f"the values {shown_values(values)}", f"one of {shown_values(lookup)}", remedy,
         )
-        for path, values in masks
+        for path, values in unknown.items()
     ]  # fmt: skip
 
 
@@ -406,9 +406,9 @@ def _table(parts: list[pd.DataFrame]) -> pd.DataFrame:
 
     table = pd.concat(parts, ignore_index=True)
     parts.clear()
-    places = [*zip(table["image_path"], table["slice"], strict=True)]
-    order = sorted(range(len(places)), key=places.__getitem__)
-    if order != [*range(len(places))]:  # the files of a DICOM series came by place, not by name
+    keys = [*zip(table["image_path"], table["slice"], strict=True)]
+    order = sorted(range(len(keys)), key=keys.__getitem__)
+    if order != [*range(len(keys))]:  # the files of a DICOM series came by place, not by name
         table = table.iloc[order].reset_index(drop=True)
     alike = table[table["case_id"].duplicated(keep=False)]  # "1.png" beside "1.jpg"
     table.loc[alike.index, "case_id"] = [
@@ -429,7 +429,7 @@ def _table(parts: list[pd.DataFrame]) -> pd.DataFrame:
 def _types(columns: Sequence[str]) -> dict[str, Any]:
     whole = {name: "int64" for name in columns if name in _WHOLE or name.startswith("pixels_")}
     numbers = dict.fromkeys((name for name in columns if name in _NUMBERS), "float64")
-    # Python's own text: Arrow's, which pandas takes else, is copied by all that looks at it.
+    # Python's own text: comparing or grouping Arrow's, which pandas takes else, copies columns.
     text = dict.fromkeys((name for name in columns if name in _TEXT), object)
     return {**whole, **numbers, **text}
 
