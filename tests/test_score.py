@@ -352,7 +352,7 @@ def prepare(here: Path, sides: dict[str, str], **changes: object) -> None:
     params = load_params(here / "params.yaml")
     settings = params.data.model_dump(exclude={"pictures"}) | changes
     pictures = PictureScale(**params.data.pictures.model_dump())
-    cases, findings = build_cases(here / "data", **settings, pictures=pictures, workers=1)
+    cases, _, findings = build_cases(here / "data", **settings, pictures=pictures, workers=1)
     assert not findings
     write_cases(cases.assign(group=cases["patient"]), here / "prepared" / "cases.csv")
     table = pd.DataFrame({"patient": sides.keys(), "fold": 0, "subset": sides.values()})

@@ -168,12 +168,17 @@ def write_arrays(
     """
     given = cases[["height", "width"]].to_numpy(np.int64).reshape(-1, 2)
     spacings = cases[["spacing_y_mm", "spacing_x_mm"]].to_numpy(np.float64)
-    looks: list[tuple[int, int, Spacing]] = [
-        (int(height), int(width), (float(y), float(x)))
-        for (height, width), (y, x) in zip(given, spacings, strict=True)
-    ]
-    output_size, sampled_size = cache(plain.output_size), cache(plain.sampled_size)  # few differ
-    sizes = np.array([output_size(*look) for look in looks], np.int64).reshape(-1, 2)
+
+    def spacing_of(row: int) -> Spacing:
+        y, x = spacings[row].tolist()
+        return y, x
+
+    def sized(size: Callable[[int, int, Spacing], tuple[int, int]]) -> NDArray[np.int64]:
+        size = cache(size)  # few differ
+        found = [size(*look, spacing_of(row)) for row, look in enumerate(given.tolist())]
+        return np.array(found, np.int64).reshape(-1, 2)
+
+    sizes = sized(plain.output_size)
     pixels = sizes.prod(axis=1)
     offsets = np.concatenate([[0], np.cumsum(pixels)[:-1]]).astype(np.int64)
     training = (cases["subset"] == "train").to_numpy()
@@ -187,7 +192,7 @@ def write_arrays(
             """Number, sum and sum of squares of the pixels of each row's scan; 0 if no training."""
             sums = []
             for row, (image_hu, mask) in zip(rows, read(rows), strict=True):
-                spacing_mm = looks[row][2]
+                spacing_mm = spacing_of(row)
                 image = windowed(image_hu, plain.window_low, plain.window_high)
                 images.write(offsets[row], sized_image(image, plain, spacing_mm))
                 masks.write(offsets[row], sized_mask(mask, plain, spacing_mm))
@@ -219,8 +224,7 @@ def write_arrays(
         height=sizes[:, 0],
         width=sizes[:, 1],
     )
-    sampled = np.array([sampled_size(*look) for look in looks], np.int64).reshape(-1, 2)
-    index[["spacing_y_mm", "spacing_x_mm"]] = spacings * (given / sampled)
+    index[["spacing_y_mm", "spacing_x_mm"]] = spacings * (given / sized(plain.sampled_size))
     index.to_csv(folder / "index.csv", index=False)
     settings.save(folder / "preprocessing.json")
     (folder / "classes.json").write_text(json.dumps(list(classes)) + "\n", encoding="utf-8")

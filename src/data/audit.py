@@ -100,19 +100,18 @@ def _not_hu(table: pd.DataFrame, pictures: PictureScale) -> list[Finding]:
     """CT holds air (-1000 HU) or fat (-100) and also soft tissue (about 40) nearly everywhere."""
     findings: list[Finding] = []
     of_pictures = _is_picture(table)
-    for rows, remedy in (
+    for chosen, remedy in (
         (
-            table[of_pictures],
+            of_pictures,
             f"HU = {pictures.slope:g} × stored value + {pictures.intercept:g} now: set "
             "data.pictures.intercept (often -1024) and data.pictures.slope in params.yaml.",
         ),
         (
-            table[~of_pictures],
+            ~of_pictures,
             "The file may hold stored values: export it in HU, with slope and intercept applied.",
         ),
     ):
-        if rows.empty:
-            continue
+        rows = table.loc[chosen, ["patient", "image_path", "hu_min", "hu_max"]]
         ends = rows.groupby("patient").agg(low=("hu_min", "min"), high=("hu_max", "max"))
         odd = ends[(ends["low"] >= 0) | (ends["high"] <= 0)]
         for patient, paths, _ in _per_patient(rows[rows["patient"].isin(odd.index)]):

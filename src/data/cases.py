@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections import Counter
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -23,7 +22,7 @@ from src.data.patients import Rules, pseudonyms
 from src.data.pictures import PictureScale, single_channel
 from src.data.readers import read_labels, read_mask, read_stored
 from src.data.scans import ScanFile, list_scans, split_suffix, unreadable
-from src.data.thumbnails import signature
+from src.data.thumbnails import Signatures, signature
 from src.data.volumes import Scan
 from src.files import whole_file
 
@@ -34,6 +33,7 @@ _TEXT = (
     "case_id", "patient", "pseudonym", "case_pseudonym", "source", "image_path", "mask_path",
     "sha256_image", "sha256_mask", "stored_dtype", "group",
 )  # fmt: skip
+_PACKED = 2048  # rows that are read before they are packed
 _WHOLE = ("slice", "height", "width")
 _NUMBERS = (
     "spacing_y_mm", "spacing_x_mm", "thickness_mm",
@@ -94,7 +94,7 @@ def build_cases(
     pictures: PictureScale,
     workers: int,
     progress: Progress = no_progress,
-) -> tuple[pd.DataFrame, list[Finding]]:
+) -> tuple[pd.DataFrame, NDArray[np.uint8], list[Finding]]:
     """Lists, matches and reads everything in a data folder.
 
     Args:
@@ -110,9 +110,10 @@ def build_cases(
         progress: Opens a progress bar, as `terminal.progress` does.
 
     Returns:
-        The case table, sorted by path and slice (no rows where nothing fits), with a column
-        `signature` that `near_duplicates` compares and `write_cases` leaves out; and every problem
-        that shows in a single file or pair: `audit_cases` adds those of the whole.
+        The case table, sorted by path and slice (no rows where nothing fits); the signatures that
+        `near_duplicates` compares, (N, bytes); and every problem that shows in a single file or
+        pair: `audit_cases` adds those of the whole. The column `signature`, which `write_cases`
+        leaves out, holds the place of a slice among the signatures, -1 where it has none.
 
     Raises:
         FileNotFoundError: The folder is not there.
@@ -125,7 +126,9 @@ def build_cases(
     lookup = label_lookup(labels, classes)
     read = partial(_read_pairs, root, rules, list(classes), lookup, pictures)
     rows: list[_Row] = []
-    unknown: list[_Read] = []
+    parts: list[pd.DataFrame] = []
+    signatures = Signatures(len(pairs))
+    unknown: dict[str, tuple[int, ...]] = {}
     seen: set[int] = set()
     with progress("reading images and masks", len(pairs)) as step:
         for results, values in in_order(read, batches(pairs, workers), workers):
@@ -134,13 +137,18 @@ def build_cases(
                 rows += result.rows
                 findings += result.findings
                 if result.unknown:
-                    unknown.append(result)
+                    unknown[result.mask_path] = result.unknown
                 step()
+            if len(rows) >= _PACKED:
+                parts.append(_packed(rows, signatures, classes))
+                rows.clear()
     del scans, pairs  # of very many files they take as much memory as the table
     findings += _unknown_labels(unknown, seen, lookup, classes)
+    parts.append(_packed(rows, signatures, classes))
+    table = _table(parts)
     if patient is None:
-        findings += _many_scans(rows)
-    return _table(rows, classes), findings
+        findings += _many_scans(table)
+    return table, signatures.array, findings
 
 
 def _read_pairs(
@@ -346,24 +354,25 @@ def _hash_of_even(shape: tuple[int, ...], value: int) -> str:
 
 
 def _unknown_labels(
-    results: list[_Read], seen: set[int], lookup: Mapping[int, int], classes: Sequence[str]
+    unknown: Mapping[str, tuple[int, ...]],
+    seen: set[int],
+    lookup: Mapping[int, int],
+    classes: Sequence[str],
 ) -> list[Finding]:
     remedy = suggested_labels(seen, classes)
     return [
         Finding(
-            "unknown-label", "error", (result.mask_path,),
-            f"the values {shown_values(result.unknown)}", f"one of {shown_values(lookup)}", remedy,
+            "unknown-label", "error", (path,),
+            f"the values {shown_values(values)}", f"one of {shown_values(lookup)}", remedy,
         )
-        for result in results
+        for path, values in unknown.items()
     ]  # fmt: skip
 
 
-def _many_scans(rows: list[_Row]) -> list[Finding]:
+def _many_scans(table: pd.DataFrame) -> list[Finding]:
     """Without a rule a folder is a patient; several volumes in it may well be several patients."""
-    volumes: dict[str, dict[str, None]] = {}
-    for row in rows:
-        if "#" in row.case_id:
-            volumes.setdefault(row.patient, {})[row.image_path] = None
+    of_volumes = table["case_id"].str.contains("#", regex=False).astype(bool)
+    rows = table.loc[of_volumes, ["patient", "image_path"]].drop_duplicates()
     return [
         Finding(
             "many-scans", "warning", tuple(paths), f"{len(paths)} volumes of patient {patient!r}",
@@ -371,50 +380,58 @@ def _many_scans(rows: list[_Row]) -> list[Finding]:
             "If they are several patients, set data.patient in params.yaml to a regular expression "
             "on the path, such as '(?P<patient>[^/]+)[.]nii[.]gz$'.",
         )
-        for patient, paths in volumes.items()
+        for patient, paths in rows.groupby("patient", sort=False)["image_path"]
         if len(paths) > 1
     ]  # fmt: skip
 
 
-def _table(rows: list[_Row], classes: Sequence[str]) -> pd.DataFrame:
+def _packed(rows: Sequence[_Row], signatures: Signatures, classes: Sequence[str]) -> pd.DataFrame:
+    """Rows as columns, which take half of the memory."""
     import pandas as pd
 
-    rows.sort(key=lambda row: (row.image_path, row.slice))
-    codes = pseudonyms({"patient": row.patient, "sha256_image": row.sha256_image} for row in rows)
-    named = [codes[row.patient] for row in rows]
-    ordinals: Counter[str] = Counter()
-    case_codes: list[str] = []
-    for code in named:
-        case_codes.append(f"{code}/{ordinals[code]:03d}")
-        ordinals[code] += 1
-    made = {"case_id": _told_apart(rows), "pseudonym": named, "case_pseudonym": case_codes}
-    counted = [f"pixels_{name}" for name in classes]
-    types = _types([*_COLUMNS, *counted])
-    columns: dict[str, pd.Series[Any]] = {}  # one list at a time, for memory
-    for name in _COLUMNS:
-        values = made.pop(name) if name in made else [getattr(row, name) for row in rows]
-        columns[name] = pd.Series(values, dtype=types[name])
-    for place, name in enumerate(counted):
-        columns[name] = pd.Series([row.pixels[place] for row in rows], dtype=types[name])
-    columns["signature"] = pd.Series([row.signature for row in rows], dtype=object)
-    return pd.DataFrame(columns)
+    read: dict[str, list[Any]] = {
+        name: [getattr(row, name) for row in rows] for name in _COLUMNS if name in _Row._fields
+    }
+    for place, name in enumerate(classes):
+        read[f"pixels_{name}"] = [row.pixels[place] for row in rows]
+    types = _types([*read])
+    columns = {name: pd.Series(values, dtype=types[name]) for name, values in read.items()}
+    places = [signatures.add(row.signature) for row in rows]
+    return pd.DataFrame(columns).assign(signature=pd.Series(places, dtype="int64"))
 
 
-def _told_apart(rows: list[_Row]) -> list[str]:
-    """case_id of each row; "1.png" beside "1.jpg": the suffix tells them apart."""
-    held = Counter(row.case_id for row in rows)
-    return [
-        row.case_id
-        if held[row.case_id] == 1
-        else row.image_path + row.case_id[len(split_suffix(row.image_path)[0]) :]
-        for row in rows
+def _table(parts: list[pd.DataFrame]) -> pd.DataFrame:
+    """The case table of all that was read; empties the list, for memory."""
+    import pandas as pd
+
+    table = pd.concat(parts, ignore_index=True)
+    parts.clear()
+    keys = [*zip(table["image_path"], table["slice"], strict=True)]
+    order = sorted(range(len(keys)), key=keys.__getitem__)
+    if order != [*range(len(keys))]:  # the files of a DICOM series came by place, not by name
+        table = table.iloc[order].reset_index(drop=True)
+    alike = table[table["case_id"].duplicated(keep=False)]  # "1.png" beside "1.jpg"
+    table.loc[alike.index, "case_id"] = [
+        path + case_id[len(split_suffix(path)[0]) :]  # the suffix tells them apart
+        for path, case_id in zip(alike["image_path"], alike["case_id"], strict=True)
     ]
+    hashes = zip(table["patient"], table["sha256_image"], strict=True)
+    codes = pseudonyms({"patient": patient, "sha256_image": key} for patient, key in hashes)
+    named = [codes[patient] for patient in table["patient"]]
+    ordinals = table.groupby("patient").cumcount()
+    numbered = [f"{code}/{ordinal:03d}" for code, ordinal in zip(named, ordinals, strict=True)]
+    table["pseudonym"] = pd.Series(named, dtype=object)
+    table["case_pseudonym"] = pd.Series(numbered, dtype=object)
+    rest = [name for name in table if name not in _COLUMNS]
+    return table[[*_COLUMNS, *rest]]
 
 
 def _types(columns: Sequence[str]) -> dict[str, Any]:
     whole = {name: "int64" for name in columns if name in _WHOLE or name.startswith("pixels_")}
     numbers = dict.fromkeys((name for name in columns if name in _NUMBERS), "float64")
-    return {**whole, **numbers, **dict.fromkeys((name for name in columns if name in _TEXT), str)}
+    # Python's own text: comparing or grouping Arrow's, which pandas takes else, copies columns.
+    text = dict.fromkeys((name for name in columns if name in _TEXT), object)
+    return {**whole, **numbers, **text}
 
 
 def write_cases(table: pd.DataFrame, path: Path) -> None:

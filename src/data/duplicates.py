@@ -69,6 +69,7 @@ class NearDuplicate:
 
 def near_duplicates(
     table: pd.DataFrame,
+    signatures: NDArray[np.uint8],
     *,
     root: Path,
     pictures: PictureScale,
@@ -81,6 +82,7 @@ def near_duplicates(
     Args:
         table: What `build_cases` gave. Slices of one value, or with values that are no numbers, are
             passed.
+        signatures: What it gave, too.
         root: The data folder.
         pictures: What the values of pictures mean.
         correlation: Of the fine detail, from which on two slices are alike.
@@ -90,12 +92,12 @@ def near_duplicates(
     Returns:
         One record a pair of patients, sorted by patients; empty for fewer than two patients.
     """
-    shown = table["signature"].map(len) > 0
-    owners, names = table.loc[shown, "patient"].factorize(sort=True)
+    shown = table["signature"] >= 0
+    signed = table.loc[shown, ["patient", "signature"]].sort_values("signature")
+    owners, names = signed["patient"].factorize(sort=True)
     if len(names) < 2:
         return []
-    signatures = np.frombuffer(b"".join(table.loc[shown, "signature"]), np.uint8)
-    alike = owners_alike(signatures.reshape(len(owners), -1), owners, correlation, workers)
+    alike = owners_alike(signatures, owners, correlation, workers)
     if not len(alike):
         return []
     rows = table[shown & table["patient"].isin(names[np.unique(alike)])]
@@ -277,7 +279,8 @@ def shared_pictures(table: pd.DataFrame) -> dict[str, list[str]]:
 
     Slices of one value (padding) are left out: they are alike without being copies.
     """
-    rows = table[table["hu_min"] < table["hu_max"]]
-    counts = rows.groupby("sha256_image")["patient"].nunique()
-    rows = rows[rows["sha256_image"].isin(counts[counts > 1].index)]
-    return {str(key): sorted(set(part["patient"])) for key, part in rows.groupby("sha256_image")}
+    twice = table["sha256_image"].duplicated(keep=False)  # most often nowhere
+    rows = table.loc[twice & (table["hu_min"] < table["hu_max"]), ["sha256_image", "patient"]]
+    rows = rows.drop_duplicates()
+    rows = rows[rows["sha256_image"].duplicated(keep=False)]
+    return {str(key): sorted(part["patient"]) for key, part in rows.groupby("sha256_image")}

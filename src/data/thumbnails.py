@@ -64,6 +64,32 @@ def signature(image_hu: NDArray[Any]) -> bytes:
     return np.packbits(sides).tobytes()
 
 
+class Signatures:
+    """The signatures of all slices in one array: as many small ones they take twice the memory."""
+
+    def __init__(self, expected: int) -> None:
+        # What is not written takes no memory.
+        self._held = np.empty((max(expected, 1), SIGNATURE_BITS // 8), np.uint8)
+        self._number = 0
+
+    def add(self, signature: bytes) -> int:
+        """Keeps the signature of a slice and tells its place; -1 where it has none."""
+        if not signature:
+            return -1
+        if self._number == len(self._held):
+            larger = np.empty((2 * self._number, self._held.shape[1]), np.uint8)
+            larger[: self._number] = self._held
+            self._held = larger
+        self._held[self._number] = np.frombuffer(signature, np.uint8)
+        self._number += 1
+        return self._number - 1
+
+    @property
+    def array(self) -> NDArray[np.uint8]:
+        """(N, 512), in the order in which they were added."""
+        return self._held[: self._number]
+
+
 @cache
 def _planes() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Random signs and the Hadamard matrix, both (64, 64) float32 of -1 and 1."""

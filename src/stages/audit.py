@@ -54,7 +54,7 @@ def audit(data: Path, params: Params) -> tuple[pd.DataFrame, list[Finding]]:
         )
     workers = os.cpu_count() or 1
     pictures = PictureScale(**params.data.pictures.model_dump())
-    table, findings = build_cases(
+    table, signatures, findings = build_cases(
         data,
         **params.data.model_dump(exclude={"pictures"}),
         pictures=pictures,
@@ -63,13 +63,15 @@ def audit(data: Path, params: Params) -> tuple[pd.DataFrame, list[Finding]]:
     )
     near = near_duplicates(
         table,
+        signatures,
         root=data,
         pictures=pictures,
         correlation=params.audit.near_duplicate_correlation,
         workers=workers,
         progress=terminal.progress,
     )
-    table = table.drop(columns="signature")  # half of the memory that a slice takes
+    del signatures  # half of the memory that a slice takes
+    table = table.drop(columns="signature")
     table["group"] = table["patient"].map(duplicate_groups(table, near))
     window = params.prepare.window
     limits = None

@@ -144,14 +144,17 @@ def write_segmentation(path: Path, sets: list[Any], segments: np.ndarray) -> Pat
     return path
 
 
-Build = Callable[..., tuple[Any, list[Any]]]
+Build = Callable[..., tuple[Any, ...]]
 
 
 @pytest.fixture
 def build(tmp_path: Path) -> Build:
-    """build(**changes) -> (case table, findings) of the test's folder."""
+    """build(**changes) -> (case table, findings) of the test's folder.
 
-    def run(**changes: Any) -> tuple[Any, list[Any]]:
+    build(signed=True) -> (case table, signatures, findings).
+    """
+
+    def run(*, signed: bool = False, **changes: Any) -> tuple[Any, ...]:
         settings: dict[str, Any] = {
             "classes": ("background", "organ"),
             "labels": {0: "background", 1: "organ"},
@@ -162,7 +165,8 @@ def build(tmp_path: Path) -> Build:
             "pictures": SCALE,
             "workers": 2,
         }
-        return build_cases(tmp_path, **(settings | changes))
+        table, signatures, findings = build_cases(tmp_path, **(settings | changes))
+        return (table, signatures, findings) if signed else (table, findings)
 
     return run
 

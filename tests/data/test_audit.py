@@ -41,10 +41,10 @@ needs_real = pytest.mark.skipif(not REAL.is_dir(), reason="needs ../shared/data 
 
 def audit(build, root, *, near=False, window=None, **changes):
     """Everything a stage does: the table with its groups, and all findings."""
-    table, findings = build(**changes)
+    table, signatures, findings = build(signed=True, **changes)
     scale = changes.get("pictures", SCALE)
     pairs = (
-        near_duplicates(table, root=root, pictures=scale, correlation=0.85, workers=2)
+        near_duplicates(table, signatures, root=root, pictures=scale, correlation=0.85, workers=2)
         if near
         else []
     )
@@ -67,7 +67,7 @@ def test_healthy_data_yield_no_finding(build, healthy):
     table, findings = audit(build, healthy, near=True, window=(-160, 240))
     assert findings == []
     assert len(table) == 6
-    assert table["group"].equals(table["pseudonym"])
+    assert table["group"].tolist() == table["pseudonym"].tolist()
 
 
 def test_every_problem_is_told_at_once(build, healthy):
@@ -397,10 +397,11 @@ def test_groups_reach_over_several_patients(build, tmp_path):
 
 
 def test_an_empty_table_adds_nothing(build, tmp_path):
-    table, _ = build()
+    table, signatures, _ = build(signed=True)
     assert audit_cases(table, classes=CLASSES, pictures=SCALE) == []
     assert duplicate_groups(table) == {}
-    assert near_duplicates(table, root=tmp_path, pictures=SCALE, correlation=0.85, workers=1) == []
+    options = {"root": tmp_path, "pictures": SCALE, "correlation": 0.85, "workers": 1}
+    assert near_duplicates(table, signatures, **options) == []
     assert public_report(table, [], classes=CLASSES)["slices"] == 0
 
 

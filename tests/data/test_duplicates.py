@@ -83,10 +83,10 @@ def test_planted_copies_are_those_that_comparing_all_slices_finds(build, tmp_pat
         stored = np.clip(np.rint(image + 1024), 0, 4095).astype(np.uint16)
         write_picture(tmp_path / "images" / f"P{patient:02d}" / f"{place}.png", stored)
         write_picture(tmp_path / "masks" / f"P{patient:02d}" / f"{place}.png", organ(size=96)[0])
-    table, findings = build()
+    table, signatures, findings = build(signed=True)
     assert findings == []
     options = {"root": tmp_path, "pictures": SCALE, "correlation": 0.85}
-    found = near_duplicates(table, **options, workers=2)
+    found = near_duplicates(table, signatures, **options, workers=2)
     assert found == exhaustive(table, tmp_path, 0.85)
     # Neither all nor none of the planted pairs of patients.
     assert 5 < len(found) < PATIENTS * (PATIENTS - 1) // 2

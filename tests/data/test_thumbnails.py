@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from src.data.thumbnails import COARSE, FINE, SIGNATURE_BITS, signature, thumbnail
+from src.data.thumbnails import COARSE, FINE, SIGNATURE_BITS, Signatures, signature, thumbnail
 from tests.data.conftest import ct
 
 
@@ -38,3 +38,14 @@ def test_bits_agree_as_often_as_the_correlation_says(share: float) -> None:
 
 def test_a_signature_has_a_bit_for_every_plane() -> None:
     assert len(signature(ct(1, size=96)[0])) * 8 == SIGNATURE_BITS
+
+
+def test_more_signatures_than_expected_are_kept_in_order():
+    signatures = Signatures(2)
+    given = [bytes([number]) * (SIGNATURE_BITS // 8) for number in range(5)]
+    assert [signatures.add(one) for one in (given[0], b"", *given[1:])] == [0, -1, 1, 2, 3, 4]
+    assert signatures.array.tolist() == [[*one] for one in given]
+
+
+def test_no_signatures_are_an_empty_array():
+    assert Signatures(0).array.shape == (0, SIGNATURE_BITS // 8)
