@@ -91,7 +91,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Writes a whole file, opened once: for a small one that is most of the work."""
-    with _opened_aside(path) as (handle, _), open(handle, "wb") as stream:
+    with _opened_aside(path) as (handle, _), os.fdopen(handle, "wb") as stream:
         stream.write(content)
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 _BINS = 65_536
 _KNOWS_HALF = int(cv2.__version__.partition(".")[0]) >= 5
+_SCALAR = 4  # an array of no more numbers is one number to OpenCV, a value of each channel
 
 Spacing = tuple[float, float]
 """(y, x) in mm."""
@@ -177,14 +178,14 @@ def sized_image(
 
 def single(array: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
     """To float32, any shape: float16 by OpenCV where it can, several times quicker than NumPy."""
-    if not _KNOWS_HALF or not array.size:
+    if not _KNOWS_HALF or array.size <= _SCALAR:
         return array.astype(np.float32)
     return cv2.add(array.ravel(), 0.0, dtype=cv2.CV_32F).reshape(array.shape)
 
 
 def _half(array: NDArray[np.float32]) -> NDArray[np.float16]:
     """float32 rounded to float16, as `single`."""
-    if not _KNOWS_HALF or not array.size:
+    if not _KNOWS_HALF or array.size <= _SCALAR:
         return array.astype(np.float16)
     return cv2.add(array.ravel(), 0.0, dtype=cv2.CV_16F).reshape(array.shape)
 

@@ -191,7 +191,7 @@ def apply_temperature(
         )
     # In memory class by class, also what is returned: NumPy is slow over a short last axis.
     values = np.array(np.moveaxis(probabilities, -1, 0), np.float32, order="C")
-    np.log(np.maximum(values, np.float32(FLOOR), out=values), out=values)
+    np.log(np.clip(values, FLOOR, np.inf, out=values), out=values)
     # The highest becomes 1 before it is exponentiated: at a low temperature all would vanish.
     values -= reduce(np.maximum, values)
     values /= np.float32(temperature)

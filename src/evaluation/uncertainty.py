@@ -148,7 +148,7 @@ def normalised_entropy(probabilities: NDArray[np.floating[Any]]) -> NDArray[np.f
     """
     # Class by class in memory: NumPy is slow over a short last axis.
     planes = np.ascontiguousarray(np.moveaxis(probabilities, -1, 0))
-    terms = np.log(np.maximum(planes, np.finfo(np.float32).tiny))
+    terms = np.log(np.clip(planes, np.finfo(np.float32).tiny, np.inf))
     terms *= planes
     entropy = -reduce(np.add, terms)
     return np.clip(entropy / np.log(len(planes)), 0.0, 1.0).astype(np.float32)
