@@ -90,7 +90,8 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Writes a whole file, opened once: for a small one that is most of the work."""
+    """Writes a whole file."""
+    # Opened once: a file that is truncated, though it be empty, is sent to the disk when closed.
     with _opened_aside(path) as (handle, _), os.fdopen(handle, "wb") as stream:
         stream.write(content)
 

@@ -253,12 +253,8 @@ class Segmenter:
             together = batch_size if tiling is None else 1
             for start in range(0, len(numbers), together):
                 part = numbers[start : start + together]
-                batch = single(
-                    np.stack(
-                        [np.stack([slices[row] for row in table[number]], axis=-1)
-                         for number in part]
-                    )
-                )  # fmt: skip
+                stacks = [np.stack([slices[row] for row in rows], axis=-1) for rows in table[part]]
+                batch = single(np.stack(stacks))
                 if tiling is None:
                     yield from zip(part, self._forward(batch), strict=True)
                 else:
