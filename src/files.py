@@ -43,19 +43,27 @@ def whole_file(path: Path) -> Iterator[Path]:
     Yields:
         A path beside the destination, with the same suffix.
     """
+    with _opened_aside(path) as (handle, aside):
+        os.close(handle)
+        yield aside
+
+
+@contextmanager
+def _opened_aside(path: Path) -> Iterator[tuple[int, Path]]:
+    """`whole_file`, with the file opened; it must be closed when the block ends."""
     with _naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         # Both parts of .nii.gz: what writes the file may tell its format by its name.
         suffix = "".join(path.suffixes[-2:])
         handle, name = tempfile.mkstemp(suffix, f".{path.name}-", path.parent)
-        os.close(handle)
         aside = Path(name)
         try:
-            yield aside
+            yield handle, aside
             aside.chmod(0o644)
             aside.replace(path)
-        finally:
+        except BaseException:
             aside.unlink(missing_ok=True)
+            raise
 
 
 @contextmanager
@@ -81,10 +89,16 @@ def whole_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(aside, ignore_errors=True)
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a whole file."""
+    # Opened once: a file that is truncated, though it be empty, is sent to the disk when closed.
+    with _opened_aside(path) as (handle, _), os.fdopen(handle, "wb") as stream:
+        stream.write(content)
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes a whole UTF-8 text file."""
-    with whole_file(path) as aside:
-        aside.write_text(text, encoding="utf-8")
+    write_bytes(path, text.encode())
 
 
 def md5_of(path: Path) -> str:

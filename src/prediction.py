@@ -182,8 +182,11 @@ def measures(
         `area_mm2_CLASS`, summed over the slices, and `volume_ml_CLASS`; 0 for a class not found.
     """
     thickness, y, x = spacing_mm
-    areas = np.bincount(mask.ravel(), minlength=len(class_names)) * (y * x)
-    named = list(zip(class_names, areas.tolist(), strict=True))[1:]
+    # Much quicker than bincount, which makes 64-bit numbers of the pixels first.
+    named = [
+        (name, int(np.count_nonzero(mask == index)) * (y * x))
+        for index, name in enumerate(class_names[1:], start=1)
+    ]
     return {
         **{f"area_mm2_{name}": round(area, 3) for name, area in named},
         **{f"volume_ml_{name}": round(area * thickness / 1000, 6) for name, area in named},
@@ -216,21 +219,27 @@ def unlike_training(image: Image, segmenter: AnySegmenter) -> list[str]:
     low, high = float(array.min()), float(array.max())
     if low >= 0 or high <= 0:
         doubts.append(f"values from {low:g} to {high:g}: fat and air lie below 0 HU, tissue above")
-    # Scanners fill what lies beyond their circle with one value, the lowest: that is no doubt.
-    strange = (array > CT_RANGE[1]) | ((array < CT_RANGE[0]) & (array > low))
-    outside = float(strange.mean())
+    outside = 0.0
+    if low < CT_RANGE[0] or high > CT_RANGE[1]:
+        # Scanners fill what lies beyond their circle with one value, the lowest: that is no doubt.
+        outside = _share((array > CT_RANGE[1]) | ((array < CT_RANGE[0]) & (array > low)))
     if outside > 0.01:
         doubts.append(
             f"{outside:.0%} of the pixels outside what CT holds "
             f"({CT_RANGE[0]:g} to {CT_RANGE[1]:g} HU)"
         )
-    ends = float(np.mean((array <= settings.window_low) | (array >= settings.window_high)))
+    ends = _share((array <= settings.window_low) | (array >= settings.window_high))
     if ends > 0.95:
         doubts.append(
             f"{ends:.0%} of the pixels beyond the ends of the window "
             f"({settings.window_low:g} to {settings.window_high:g} HU)"
         )
     return doubts
+
+
+def _share(pixels: NDArray[np.bool_]) -> float:
+    # np.mean does the same, and takes many times as long.
+    return int(np.count_nonzero(pixels)) / pixels.size
 
 
 def contour_picture(

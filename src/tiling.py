@@ -124,7 +124,8 @@ def sliding_window(
         patches = np.stack([padded[y : y + rows, x : x + columns] for y, x in part])
         for (y, x), output in zip(part, forward(patches), strict=True):
             if total is None:
-                total = np.zeros((*padded.shape[:2], output.shape[-1]), np.float32)
+                # In the order in memory of what the network gives: two orders are slow to add.
+                total = np.zeros_like(output, shape=(*padded.shape[:2], output.shape[-1]))
             total[y : y + rows, x : x + columns] += weight * output
             weights[y : y + rows, x : x + columns] += weight
     assert total is not None  # there is at least one patch

@@ -155,6 +155,26 @@ def test_what_was_given_for_one_slice_does_not_change_with_the_next(unet: Path) 
     np.testing.assert_array_equal(first, kept)
 
 
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+def test_results_lie_class_by_class_however_the_network_ends(
+    tmp_path: Path, activation: str
+) -> None:
+    import keras
+
+    from src.model_files import save_model
+    from tests.tiny_models import card
+
+    inputs = keras.Input((None, None, 1))
+    outputs = keras.layers.Conv2D(3, 3, padding="same", activation=activation)(inputs)
+    model = keras.Model(inputs, outputs, name="tiny")
+    save_model(tmp_path, model, card(architecture="tiny", depth=0), NATIVE)
+    forward = openvino_engine(exported(tmp_path) / FOLDER).forward
+    batch = np.random.default_rng(2).normal(0, 1, (2, 5, 7, 1)).astype(np.float32)
+    found = forward(batch)
+    np.testing.assert_allclose(found, np.asarray(model(batch)), atol=1e-5)
+    assert np.moveaxis(found, -1, 1).flags.c_contiguous
+
+
 def test_patches_and_flips_are_as_by_keras(unet: Path) -> None:
     images = slices((20, 28))
     found = [
@@ -195,8 +215,14 @@ def test_segmenting_starts_no_tensorflow_and_tells_nobody(thresholds: Path) -> N
         "slow = {'tensorflow', 'keras', 'mlflow', 'pandas'}\n"
         "print('LOADED', sorted(slow & set(sys.modules)))\n"
         "print('TELEMETRY', sys.modules.get('openvino_telemetry'))\n"
+        "print('CONVERTER', sys.modules.get('openvino.tools.ovc'))\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert done.stdout.splitlines() == ["128 openvino []", "LOADED []", "TELEMETRY None"]
+    assert done.stdout.splitlines() == [
+        "128 openvino []",
+        "LOADED []",
+        "TELEMETRY None",
+        "CONVERTER None",
+    ]

@@ -26,6 +26,31 @@ def test_a_file_that_was_not_finished_leaves_the_old_one_and_nothing_else(tmp_pa
     assert path.read_text() == "old"
 
 
+def test_a_file_that_finds_no_room_leaves_the_old_one_and_nothing_else(tmp_path: Path) -> None:
+    code = (
+        "import resource, sys\n"
+        "from pathlib import Path\n"
+        "from src.files import write_bytes\n"
+        "write_bytes(Path(sys.argv[1]), b'old')\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "try:\n"
+        "    write_bytes(Path(sys.argv[1]), bytes(1001))\n"
+        "except OSError as error:\n"
+        "    print(error.filename)\n"
+    )
+    path = tmp_path / "mask.png"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == str(path)
+    assert [file.name for file in tmp_path.iterdir()] == ["mask.png"]
+    assert path.read_text() == "old"
+
+
 def test_a_folder_that_was_not_finished_leaves_the_old_one_and_nothing_else(
     tmp_path: Path,
 ) -> None:

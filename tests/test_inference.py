@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from src.data.preprocessing import Preprocessing
-from src.inference import Segmenter, load_segmenter
+from src.inference import Segmenter, load_segmenter, most_probable
 from src.model_files import load_card
 from tests.tiny_models import CLASSES, NATIVE, expected_mask, save_threshold_model, save_unet
 
@@ -95,6 +95,13 @@ def test_masks_are_the_most_probable_classes(unet: Segmenter) -> None:
     images = slices((20, 30), (16, 24))
     for mask, p in zip(unet.masks(images), unet.probabilities(images), strict=True):
         np.testing.assert_array_equal(mask, p.argmax(axis=-1))
+
+
+def test_of_classes_that_are_equally_probable_the_first_is_taken() -> None:
+    row = np.array([[0.4, 0.4, 0.2], [0.2, 0.4, 0.4], [0.3, 0.3, 0.4], [1.0, 0.0, 0.0]], np.float32)
+    found = most_probable(row[None])
+    assert found.dtype == np.uint8
+    assert found.tolist() == [[0, 1, 2, 0]]
 
 
 def test_a_stack_and_a_list_of_its_slices_are_the_same(unet: Segmenter) -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 _BINS = 65_536
 _KNOWS_HALF = int(cv2.__version__.partition(".")[0]) >= 5
+_SCALAR = 4  # an array of no more numbers is one number to OpenCV, a value of each channel
 
 Spacing = tuple[float, float]
 """(y, x) in mm."""
@@ -145,8 +146,10 @@ def preprocess(
 
 def normalised(image: NDArray[np.float16], settings: Preprocessing) -> NDArray[np.float16]:
     """Windowed float16 values (0 to 1) -> normalised float16 values, any shape."""
-    scaled = (image.astype(np.float32) - np.float32(settings.mean)) / np.float32(settings.deviation)
-    return scaled.astype(np.float16)
+    scaled = single(image)
+    scaled -= np.float32(settings.mean)
+    scaled /= np.float32(settings.deviation)
+    return _half(scaled)
 
 
 def normalising_table(settings: Preprocessing) -> NDArray[np.float16]:
@@ -173,12 +176,18 @@ def sized_image(
     return _half(image)
 
 
-def _half(image: NDArray[np.float32]) -> NDArray[np.float16]:
-    """Rounded to float16: by OpenCV where it can, which is several times quicker than NumPy."""
-    if _KNOWS_HALF:
-        half: NDArray[np.float16] = cv2.add(image, 0.0, dtype=cv2.CV_16F)
-        return half
-    return image.astype(np.float16)
+def single(array: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+    """To float32, any shape: float16 by OpenCV where it can, several times quicker than NumPy."""
+    if not _KNOWS_HALF or array.size <= _SCALAR:
+        return array.astype(np.float32)
+    return cv2.add(array.ravel(), 0.0, dtype=cv2.CV_32F).reshape(array.shape)
+
+
+def _half(array: NDArray[np.float32]) -> NDArray[np.float16]:
+    """float32 rounded to float16, as `single`."""
+    if not _KNOWS_HALF or array.size <= _SCALAR:
+        return array.astype(np.float16)
+    return cv2.add(array.ravel(), 0.0, dtype=cv2.CV_16F).reshape(array.shape)
 
 
 def sized_mask(

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from src.data.scans import Kind
 from src.data.volumes import Scan, read_volume
-from src.files import whole_file, whole_folder
+from src.files import whole_file, whole_folder, write_bytes
 
 Format = Literal["png", "nifti", "dicom-seg"]
 
@@ -48,20 +48,19 @@ def write_png(stem: Path, slices: Iterable[NDArray[Any]], depth: int) -> Path:
     """
     if depth == 1:
         path = stem.with_name(f"{stem.name}.png")
-        with whole_file(path) as aside:
-            _encode(aside, next(iter(slices)))
+        write_bytes(path, _encoded(next(iter(slices))))
         return path
     digits = max(3, len(str(depth - 1)))
     with whole_folder(stem) as folder:
         for number, picture in enumerate(slices):
-            _encode(folder / f"{number:0{digits}d}.png", picture)
+            (folder / f"{number:0{digits}d}.png").write_bytes(_encoded(picture))
     return stem
 
 
-def _encode(path: Path, picture: NDArray[Any]) -> None:
-    # Encoded first, written by Python: cv2.imwrite does not say why it failed.
+def _encoded(picture: NDArray[Any]) -> bytes:
+    # To be written by Python: cv2.imwrite does not say why it failed.
     _, content = cv2.imencode(".png", picture if picture.ndim == 2 else picture[..., ::-1])
-    path.write_bytes(content.tobytes())
+    return content.tobytes()
 
 
 def write_nifti(stem: Path, array: NDArray[Any], scan: Scan) -> Path:

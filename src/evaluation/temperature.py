@@ -189,13 +189,15 @@ def apply_temperature(
         raise ValueError(
             f"temperature must be a positive number, got {temperature}. Pass 1 to change nothing."
         )
-    logits = np.log(np.maximum(np.asarray(probabilities, np.float32), np.float32(FLOOR)))
+    # In memory class by class, also what is returned: NumPy is slow over a short last axis.
+    values = np.array(np.moveaxis(probabilities, -1, 0), np.float32, order="C")
+    np.log(np.clip(values, FLOOR, np.inf, out=values), out=values)
     # The highest becomes 1 before it is exponentiated: at a low temperature all would vanish.
-    # Class by class, for NumPy is slow over a short last axis.
-    logits -= reduce(np.maximum, np.moveaxis(logits, -1, 0))[..., None]
-    powers = np.exp(logits / np.float32(temperature))
-    powers /= reduce(np.add, np.moveaxis(powers, -1, 0))[..., None]
-    return powers
+    values -= reduce(np.maximum, values)
+    values /= np.float32(temperature)
+    np.exp(values, out=values)
+    values /= reduce(np.add, values)
+    return np.moveaxis(values, 0, -1)
 
 
 def _check_sample(logits: NDArray[np.float64], labels: NDArray[Any]) -> None:

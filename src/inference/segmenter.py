@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src.data.arrays import Arrays
-from src.data.preprocessing import Preprocessing, Spacing, preprocess, restore
+from src.data.preprocessing import Preprocessing, Spacing, preprocess, restore, single
 from src.data.stacks import neighbours
 from src.engines import Engine, keras_engine
 from src.evaluation.temperature import PixelSample, apply_temperature
@@ -253,9 +253,8 @@ class Segmenter:
             together = batch_size if tiling is None else 1
             for start in range(0, len(numbers), together):
                 part = numbers[start : start + together]
-                batch = np.stack(
-                    [np.stack([slices[row] for row in table[number]], axis=-1) for number in part]
-                ).astype(np.float32)
+                stacks = [np.stack([slices[row] for row in rows], axis=-1) for rows in table[part]]
+                batch = single(np.stack(stacks))
                 if tiling is None:
                     yield from zip(part, self._forward(batch), strict=True)
                 else:
@@ -269,7 +268,13 @@ class Segmenter:
 
 def most_probable(probability: NDArray[np.float32]) -> NDArray[np.uint8]:
     """(H, W, C) probabilities -> (H, W) uint8 class indices; of equal ones the first."""
-    return probability.argmax(axis=-1).astype(np.uint8)
+    # Class by class in memory: NumPy is slow over a short last axis.
+    highest, *others = np.ascontiguousarray(np.moveaxis(probability, -1, 0))
+    mask = np.zeros(highest.shape, np.uint8)
+    for index, plane in enumerate(others, start=1):
+        mask[plane > highest] = index
+        highest = np.maximum(highest, plane)
+    return mask
 
 
 def cleaned(masks: list[NDArray[np.uint8]], steps: Postprocessing) -> list[NDArray[np.uint8]]:

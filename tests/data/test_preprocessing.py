@@ -11,6 +11,7 @@ from src.data.preprocessing import (
     normalising_table,
     preprocess,
     restore,
+    single,
     sized_image,
     sized_mask,
     window_limits,
@@ -180,6 +181,14 @@ def test_the_table_holds_what_normalised_gives() -> None:
     values[:3] = (0.0, 1.0, 6e-8)
     found = normalising_table(fitted)[values.view(np.uint16)]
     np.testing.assert_array_equal(found, normalised(values, fitted))
+
+
+@pytest.mark.parametrize("shape", [(0, 4), (1, 1), (4,), (5,), (2, 3, 600, 2)])
+def test_halves_become_float32_as_by_numpy(shape: tuple[int, ...]) -> None:
+    values = np.random.default_rng(0).normal(0, 100, shape).astype(np.float16)
+    found = single(values)
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, values.astype(np.float32))
 
 
 def test_a_sized_slice_is_rounded_as_numpy_rounds() -> None:

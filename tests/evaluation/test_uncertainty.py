@@ -36,6 +36,12 @@ class TestEntropy:
         found = normalised_entropy(np.array([0.25, 0.5, 0.25], np.float32))
         assert found == pytest.approx(1.5 * math.log(2) / math.log(3))
 
+    @pytest.mark.parametrize("num_classes", [2, 3, 7])
+    def test_it_is_the_same_in_whatever_order_the_classes_lie_in_memory(self, num_classes):
+        last = members(1, num_classes=num_classes).astype(np.float32)
+        first = np.moveaxis(np.ascontiguousarray(np.moveaxis(last, -1, 0)), 0, -1)
+        np.testing.assert_array_equal(normalised_entropy(first), normalised_entropy(last))
+
 
 class TestSpread:
     def test_members_that_are_sure_of_different_classes_are_all_disagreement(self):
