@@ -18,6 +18,7 @@ from keras import ops
 from src.processor import cores
 
 
+@keras.saving.register_keras_serializable(package="ct_segmentation")
 class DataParallel(keras.Model):  # type: ignore[misc]  # Keras is untyped
     """A network that computes the halves of a batch side by side, once `in_halves` is set.
 
