@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,7 +62,6 @@ def write_gallery(
     name: str,
     class_names: tuple[str, ...],
     window: tuple[float, float],
-    tick: Callable[[], None] = lambda: None,
 ) -> None:
     """Draws the slices and writes what is known of them.
 
@@ -74,7 +73,6 @@ def write_gallery(
         name: Of the class that is looked at.
         class_names: All classes.
         window: (low, high) in HU.
-        tick: Called after every picture.
     """
     rows = slices.set_index("case")
     entries = []
@@ -103,7 +101,6 @@ def write_gallery(
                 "tags": [tag for tag in row[f"tags_{name}"].split("; ") if tag],
             }
         )
-        tick()
     write_text(folder / "gallery.json", json.dumps(entries, indent=2) + "\n")
 
 
@@ -138,9 +135,8 @@ def shown_cases(
     wanted: Sequence[str],
     segmenter: Segmenter,
     params: Params,
-    tick: Callable[[], None] = lambda: None,
 ) -> dict[str, figures.OverlayCase]:
-    """Image, truth, prediction and uncertainty of some slices.
+    """Image, truth, prediction and uncertainty of some slices, with a progress bar over scans.
 
     Args:
         data: The data folder.
@@ -148,36 +144,38 @@ def shown_cases(
         wanted: Case pseudonyms.
         segmenter: The model.
         params: All parameters.
-        tick: Called after every scan with such a slice.
 
     Returns:
         Case pseudonym -> what is drawn, in the order of `wanted`, without a score.
     """
     found: dict[str, figures.OverlayCase] = {}
-    for scan in scans_of(cases):
-        places = [place for place, row in enumerate(scan) if row.case_pseudonym in wanted]
-        if not places:
-            continue
-        # The scan as a whole: neighbours and post-processing belong to the prediction.
-        images, truths = read_images_and_truths(data, scan, params)
-        spacings = spacings_of(scan)
-        masks = [np.empty(0, np.uint8)] * len(scan)
-        unsure: dict[int, NDArray[np.float32]] = {}
-        for number, probability in segmenter.each(images, spacings):
-            masks[number] = most_probable(probability)
-            if number in places:
-                unsure[number] = normalised_entropy(probability)
-        masks = cleaned(masks, segmenter.postprocessing)
-        for place in places:
-            found[scan[place].case_pseudonym] = figures.OverlayCase(
-                image=images[place],
-                truth=truths[place],
-                prediction=masks[place],
-                spacing_mm=spacings[place],
-                name=scan[place].case_pseudonym,
-                uncertainty=unsure[place],
-            )
-        tick()
+    scans = [
+        (scan, places)
+        for scan in scans_of(cases)
+        if (places := [place for place, row in enumerate(scan) if row.case_pseudonym in wanted])
+    ]
+    with terminal.progress("drawing scans", len(scans)) as tick:
+        for scan, places in scans:
+            # The scan as a whole: neighbours and post-processing belong to the prediction.
+            images, truths = read_images_and_truths(data, scan, params)
+            spacings = spacings_of(scan)
+            masks = [np.empty(0, np.uint8)] * len(scan)
+            unsure: dict[int, NDArray[np.float32]] = {}
+            for number, probability in segmenter.each(images, spacings):
+                masks[number] = most_probable(probability)
+                if number in places:
+                    unsure[number] = normalised_entropy(probability)
+            masks = cleaned(masks, segmenter.postprocessing)
+            for place in places:
+                found[scan[place].case_pseudonym] = figures.OverlayCase(
+                    image=images[place],
+                    truth=truths[place],
+                    prediction=masks[place],
+                    spacing_mm=spacings[place],
+                    name=scan[place].case_pseudonym,
+                    uncertainty=unsure[place],
+                )
+            tick()
     return {case: found[case] for case in wanted}
 
 
@@ -198,8 +196,7 @@ def draw(
     of_slices = scores.slices.set_index("case")[f"dice_{name}"]
     of_patients = scores.patients.set_index("patient_pseudonym")[f"dice_{name}"]
     gallery = gallery_cases(scores.slices, name, params.evaluate.gallery_slices)
-    with terminal.progress("drawing scans", None) as tick:
-        pictures = shown_cases(data, cases, gallery, segmenter, params, tick)
+    pictures = shown_cases(data, cases, gallery, segmenter, params)
     write_gallery(
         folder,
         scores.slices,

@@ -66,6 +66,9 @@ def serve_model(root: Path, name: str, port: int) -> None:
     )
     os.environ["MLFLOW_TRACKING_URI"] = store.uri  # the server asks the registry itself
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
+    # MLflow starts uvicorn by its name, which is found only where the environment is activated.
+    beside = str(Path(sys.executable).parent)
+    os.environ["PATH"] = os.pathsep.join((beside, os.environ.get("PATH", os.defpath)))
     command = [sys.executable, "-m", "mlflow", "models", "serve", "--env-manager", "local"]
     command += ["--model-uri", f"models:/{name}@{CHAMPION}", "--host", "127.0.0.1"]
     os.execv(sys.executable, [*command, "--port", str(port), "--workers", "1"])

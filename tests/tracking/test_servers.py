@@ -34,7 +34,8 @@ def server(code: str, port: int, folder: Path) -> Iterator[subprocess.Popen[str]
     process = subprocess.Popen(
         [sys.executable, "-c", f"import pathlib, sys, src.tracking as t; {code}", str(port)],
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+        # Without the environment's bin/: nobody has to activate it.
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY), "PATH": os.defpath},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
