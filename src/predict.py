@@ -17,6 +17,7 @@ from src import terminal, tracking
 from src.config import load_params
 from src.data.findings import count_of
 from src.data.images import Images, find_images
+from src.data.matching import Roles
 from src.data.pictures import PictureScale
 from src.files import whole_file
 from src.prediction import Wanted
@@ -117,12 +118,12 @@ class Outcome:
     Attributes:
         written: Scans with a mask.
         failed: Scans without one; each was named.
-        doubtful: Scans with a mask that are unlike the training data.
+        doubtful: Path and reasons of each scan with a mask that is unlike the training data.
     """
 
     written: int
     failed: int
-    doubtful: int
+    doubtful: list[tuple[str, str]]
 
 
 def predict(work: ScanWork, table: Path, tick: Callable[[], None] = lambda: None) -> Outcome:
@@ -142,7 +143,8 @@ def predict(work: ScanWork, table: Path, tick: Callable[[], None] = lambda: None
     Raises:
         OSError: The output cannot be written.
     """
-    written = failed = doubtful = 0
+    written = failed = 0
+    doubtful: list[tuple[str, str]] = []
     with whole_file(table) as aside, aside.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, work.columns, restval="", lineterminator="\n")
         writer.writeheader()
@@ -150,7 +152,8 @@ def predict(work: ScanWork, table: Path, tick: Callable[[], None] = lambda: None
             for row in rows:
                 written += "mask" in row
                 failed += "error" in row
-                doubtful += bool(row.get("unlike_training"))
+                if row.get("unlike_training"):
+                    doubtful.append((row["path"], row["unlike_training"]))
                 if "error" in row:
                     _warn(row["path"], row["error"])
                 writer.writerow(row)
@@ -169,7 +172,11 @@ def _warn(path: str, problem: str) -> None:
 def main(
     source: Annotated[
         Path,
-        typer.Argument(metavar="INPUT", help="an image, or a folder of images, nested as you like"),
+        typer.Argument(
+            metavar="INPUT",
+            help="an image, or a folder of images, nested as you like; of several images, their "
+            "folder",
+        ),
     ],
     out: Annotated[Path, typer.Option(help="the folder for masks and predictions.csv")],
     model: Annotated[
@@ -224,7 +231,13 @@ def main(
     """
     root = Path.cwd()
     params = load_params(root / "params.yaml") if (root / "params.yaml").exists() else None
-    images = find_images(source, params.data.mask_words if params else ())
+    mask_words = params.data.mask_words if params else ()
+    images = find_images(source, mask_words)
+    if source.is_file() and Roles((), mask_words).is_mask(source.name):
+        terminal.warn(
+            f"{source}: by a word of data.mask_words (params.yaml) in its name this is a mask. It "
+            "is segmented as an image, because it was named by itself."
+        )
     if params is None and source.is_dir():
         terminal.warn(
             "no params.yaml here, so no data.mask_words: every file but DICOM SEG is an image"
@@ -303,9 +316,12 @@ def _report(
             f"{', '.join(unknown[:3])}{', …' if len(unknown) > 3 else ''}"
         )
     if done.doubtful:
+        path, reasons = done.doubtful[0]
+        more = len(done.doubtful) > 1
         terminal.warn(
-            f"{count_of(done.doubtful, 'scan')} unlike the training data: see the column "
-            f"unlike_training of {out / TABLE}"
+            f"{count_of(len(done.doubtful), 'scan')} unlike the training data"
+            f"{', such as' if more else ':'} {path} ({reasons})"
+            + (f"; see the column unlike_training of {out / TABLE}" if more else "")
         )
     values = ", ".join(f"{index} {name}" for index, name in enumerate(class_names))
     terminal.console.print(f"{count_of(done.written, 'scan')} segmented ({values})")

@@ -127,7 +127,9 @@ class ScanWork:
 
     def _rows_of(self, group: Group) -> list[Row]:
         started = time.perf_counter()
-        rows: list[Row] = [{"path": scan.path, "model": self._version} for scan, _ in group]
+        rows: list[Row] = [
+            {"path": self._images.name_of(scan), "model": self._version} for scan, _ in group
+        ]
         read: dict[int, Image] = {}
         for number, (scan, _) in enumerate(group):
             try:

@@ -346,12 +346,15 @@ def report(scores: SubsetScores, title: str, settings: Settings) -> None:
                 f"{cls}: {count_of(int(one_empty), 'slice')} with it in truth or prediction "
                 "alone; HD95 and ASSD are there the diagonal of the image, NSD is 0"
             )
+    means = "means over n patients with their 95 % intervals" if patients > 1 else "one patient"
     terminal.console.print(
-        "means over n patients with their 95 % intervals. Dice and IoU: pixels of a patient's "
+        f"{means}. Dice and IoU: pixels of a patient's "
         "slices counted together. HD95, ASSD, NSD: of each slice in 2-D, then the mean of a "
         f"patient's slices; NSD within {settings.tolerance_mm:g} mm"
     )
-    if patients < FEW:
+    if patients == 1:
+        terminal.warn("1 patient only: no interval can be given, and another may score otherwise")
+    elif patients < FEW:
         terminal.warn(
             f"{count_of(patients, 'patient')} only: fewer than {FEW}, so the intervals are rather "
             "too narrow"

@@ -133,8 +133,9 @@ def pair(
         pairs = wanted
     findings += [
         Finding(
-            "stray-prediction", "error", (scan.path,), "a prediction without a truth",
-            f"a mask of this name in {truth}", f"Mend its name, or move it out of {prediction}.",
+            "stray-prediction", "error", (predictions.name_of(scan),),
+            "a prediction without a truth", f"a mask of this name in {truth}",
+            f"Mend its name, or move it out of {prediction}.",
         )
         for scan in strangers
     ]  # fmt: skip
@@ -143,8 +144,9 @@ def pair(
     elif compared_on is None:
         findings += [
             Finding(
-                "missing-prediction", "error", (scan.path,), "a truth without a prediction",
-                f"a mask of this name in {prediction}", f"Add it. {_EMPTY}",
+                "missing-prediction", "error", (truths.name_of(scan),),
+                "a truth without a prediction", f"a mask of this name in {prediction}",
+                f"Add it. {_EMPTY}",
             )
             for scan in alone
         ]  # fmt: skip
@@ -216,7 +218,7 @@ def measured(
             measures += of_pair[1]
             findings += of_pair[2]
         except (ValueError, OSError) as error:
-            findings.append(_as_finding(truth, error))
+            findings.append(_as_finding(pairing.truths.name_of(truth), error))
         tick()
     refuse(findings)
     for line in in_lines(findings):
@@ -224,9 +226,9 @@ def measured(
     return pd.DataFrame(rows), measures
 
 
-def _as_finding(truth: ScanFile, error: ValueError | OSError) -> Finding:
+def _as_finding(truth: str, error: ValueError | OSError) -> Finding:
     text = terminal.explain(error)
-    named = text.partition(": found ")[0] if ": found " in text else truth.path
+    named = text.partition(": found ")[0] if ": found " in text else truth
     return unreadable(named, ValueError(text))
 
 
@@ -246,18 +248,21 @@ def _measured_pair(
     if read.prediction is None and prediction is not None:
         return [], [], read.findings
     classes = settings.classes
-    actual = _indices(read.truth, truth, settings.truth_labels, classes, "--labels")
+    truth_name = pairing.truths.name_of(truth)
+    actual = _indices(read.truth, truth_name, settings.truth_labels, classes, "--labels")
     predicted = np.zeros_like(actual)
     if read.prediction is not None and prediction is not None:
         predicted = _indices(
-            read.prediction, prediction, settings.prediction_labels, classes, "--prediction-labels"
-        )
+            read.prediction, pairing.predictions.name_of(prediction), settings.prediction_labels,
+            classes, "--prediction-labels",
+        )  # fmt: skip
     if cases is not None:
-        rows = _known(cases, truth, read.truth)
+        rows = _known(cases, truth_name, read.truth)
     else:
         rows = _told(pairing, truth, len(actual), read, settings)
     if prediction is not None:
-        _check_spacing(prediction, read, rows[0]["spacing_mm"])
+        name = pairing.predictions.name_of(prediction)
+        _check_spacing(name, read, rows[0]["spacing_mm"])
     measures = [
         measure(
             one, other, len(classes),
@@ -269,7 +274,7 @@ def _measured_pair(
 
 
 def _indices(
-    values: NDArray[np.int32], scan: ScanFile, labels: Labels, classes: Sequence[str], option: str
+    values: NDArray[np.int32], name: str, labels: Labels, classes: Sequence[str], option: str
 ) -> NDArray[np.uint8]:
     unknown = set(np.unique(values).tolist()) - set(label_lookup(labels, classes))
     if unknown:
@@ -277,25 +282,25 @@ def _indices(
         remedy = suggested_labels(held, classes)
         if len(held) <= len(classes):
             example = ",".join(
-                f"{shown_values([value])}={name}"
-                for value, name in zip(held, classes, strict=False)
+                f"{shown_values([value])}={class_name}"
+                for value, class_name in zip(held, classes, strict=False)
             )
             remedy = f"If that is what they mean, give {option} {example}."
         raise ValueError(
-            f"{scan.path}: found the values {shown_values(unknown)}, expected one of "
+            f"{name}: found the values {shown_values(unknown)}, expected one of "
             f"{shown_values(label_lookup(labels, classes))}. {remedy}"
         )
     return class_indices(values, labels, classes)
 
 
-def _known(cases: pd.DataFrame, truth: ScanFile, values: NDArray[np.int32]) -> list[dict[str, Any]]:
+def _known(cases: pd.DataFrame, name: str, values: NDArray[np.int32]) -> list[dict[str, Any]]:
     """The slices of a truth that stands in the case table."""
     rows = list(cases.itertuples())
     if len(rows) != len(values) or any(
         row.sha256_mask != mask_hash(slice) for row, slice in zip(rows, values, strict=True)
     ):
         raise ValueError(
-            f"{truth.path}: found another mask than prepared/cases.csv was made of, expected the "
+            f"{name}: found another mask than prepared/cases.csv was made of, expected the "
             "same. Run `dvc repro split`."
         )
     return [
@@ -310,7 +315,7 @@ def _known(cases: pd.DataFrame, truth: ScanFile, values: NDArray[np.int32]) -> l
     ]
 
 
-def _check_spacing(prediction: ScanFile, read: ReadPair, spacing_mm: tuple[float, float]) -> None:
+def _check_spacing(prediction: str, read: ReadPair, spacing_mm: tuple[float, float]) -> None:
     """Refuses a volume beside a picture whose pixels are said to be of another size.
 
     A volume of 1 x 1 mm was likely written without its spacing.
@@ -319,7 +324,7 @@ def _check_spacing(prediction: ScanFile, read: ReadPair, spacing_mm: tuple[float
     if found is None or found == (1.0, 1.0) or np.allclose(found, spacing_mm, rtol=1e-3):
         return
     raise ValueError(
-        f"{prediction.path}: found pixels of {found[0]:.4g} x {found[1]:.4g} mm, expected "
+        f"{prediction}: found pixels of {found[0]:.4g} x {found[1]:.4g} mm, expected "
         f"{spacing_mm[0]:.4g} x {spacing_mm[1]:.4g} mm as the truth has. Pictures are of the size "
         "that --spacing-mm says, or data.pictures of params.yaml."
     )
@@ -333,19 +338,20 @@ def _told(
     settings: Settings,
 ) -> list[dict[str, Any]]:
     """The slices of a truth by its path."""
+    name = pairing.truths.name_of(truth)
     patient = settings.rules.patient_of(truth)
     if isinstance(patient, Finding) and len(pairing.pairs) == 1 and settings.rules.patient is None:
         patient = split_suffix(truth.path)[0]
     if isinstance(patient, Finding):
         raise ValueError(
-            f"{truth.path}: found {patient.found}, expected {patient.expected}. Say who the "
+            f"{name}: found {patient.found}, expected {patient.expected}. Say who the "
             "patient is with --patient, a regular expression on the path such as "
             "'(?P<patient>[^/_]+)_[0-9]+[.]png$'."
         )
     spacing_mm = read.spacing_mm or settings.spacing_mm or read.prediction_spacing_mm
     if spacing_mm is None:
         raise ValueError(
-            f"{truth.path}: found a picture, which does not say the size of its pixels, expected "
+            f"{name}: found a picture, which does not say the size of its pixels, expected "
             "it from you. Give --spacing-mm Y X."
         )
     by_file = len(truth.files) == depth

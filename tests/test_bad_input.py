@@ -22,7 +22,7 @@ from src import tracking
 from tests.data.conftest import add_patient, organ, write_picture
 
 ROOT = Path(__file__).resolve().parents[1]
-STAGES = ("audit", "split", "prepare", "train unet", "evaluate unet", "compare")
+STAGES = ("parameters", "audit", "split", "prepare", "train unet", "evaluate unet", "compare")
 
 
 def command(stage: str) -> list[str]:

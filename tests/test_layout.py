@@ -113,6 +113,7 @@ def test_each_large_library_is_imported_in_one_place() -> None:
 @pytest.mark.parametrize(
     "module",
     [
+        "src.stages.parameters",
         "src.stages.audit",
         "src.stages.split",
         "src.stages.train",

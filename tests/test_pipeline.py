@@ -238,6 +238,26 @@ def test_a_broken_file_stops_the_pipeline_before_anything_is_trained(
     assert "Running stage 'split'" not in done.stdout
 
 
+def test_a_mistake_in_the_parameters_costs_no_result_and_any_group_is_looked_at(
+    finished: Repository, tmp_path: Path
+) -> None:
+    repository = copied(finished, tmp_path)
+    outs = [out["path"] for stage in stages(repository).values() for out in stage["outs"]]
+    results = [repository.root / path for path in outs if path != "prepared/parameters.txt"]
+    assert all(path.exists() for path in results)
+    text = (repository.root / "params.yaml").read_text(encoding="utf-8")
+    for right, wrong in (("epochs: 2", "epochs: two"), ("pruner: hyperband", "pruner: hyperbad")):
+        assert text.count(f"  {right}") == 1
+        (repository.root / "params.yaml").write_text(text.replace(right, wrong), encoding="utf-8")
+        done = repository.attempt("dvc", "repro")
+        assert done.returncode != 0
+        assert f"got '{wrong.split()[1]}'" in done.stdout
+        assert done.stdout.count("Running stage") == 1
+        assert all(path.exists() for path in results)
+    (repository.root / "params.yaml").write_text(text, encoding="utf-8")
+    assert "Running stage" not in repository("dvc", "repro")
+
+
 # --- MLflow ---------------------------------------------------------------------------------------
 
 

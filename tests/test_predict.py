@@ -138,6 +138,7 @@ def test_a_model_of_one_spacing_takes_that_of_pictures_from_params_or_the_option
 def test_a_dicom_series_gets_a_segmentation_that_names_it(here: Path, command) -> None:
     sets = write_series(here / "ct", hu(3, depth=3))
     assert command("ct", "--out", "out")[0] == 0
+    assert rows(here / "out")[0]["path"] == "ct"
     found = hd.seg.segread(here / "out" / "ct_mask.dcm")
     assert found.ReferencedSeriesSequence[0].SeriesInstanceUID == sets[0].SeriesInstanceUID
     labels = found.get_pixels_by_source_instance(
@@ -216,7 +217,18 @@ def test_what_is_unlike_the_training_data_stands_in_the_table(here: Path, comman
     far, near = rows(here / "out")
     assert far["unlike_training"] == "pixels of 0.75 x 2 mm, 0.75 x 0.5 mm in training"
     assert near["unlike_training"] == ""
-    assert "1 scan unlike the training data" in warned
+    assert "1 scan unlike the training data: far.mha (pixels of 0.75 x 2 mm, 0.75 x" in warned
+    write_volume(here / "in" / "further.mha", hu(2), spacing=(2.0, 0.75, 4.0))
+    _, _, warned = command("in", "--out", "out", "--overwrite")
+    assert "2 scans unlike the training data, such as far.mha (pixels of 0.75 x 2 mm" in warned
+    assert "see the column unlike_training of out/predictions.csv" in warned
+
+
+def test_a_mask_named_by_itself_is_segmented_with_a_warning(here: Path, command) -> None:
+    write_ct(here / "P1_mask.png", 1)
+    code, _, warned = command("P1_mask.png", "--out", "out")
+    assert code == 0
+    assert "P1_mask.png: by a word of data.mask_words (params.yaml) in its name this is a" in warned
 
 
 def test_uneven_slices_are_doubtful_for_their_volume_is(here: Path, command) -> None:

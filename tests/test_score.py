@@ -115,6 +115,16 @@ def test_two_folders_are_scored_slice_by_slice_and_patient_by_patient(here: Path
     assert "Look at scores/patients.csv" in printed
 
 
+def test_of_one_patient_no_interval_is_spoken_of(here: Path, command) -> None:
+    for folder in ("truth", "method"):
+        write_picture(here / folder / "P1" / "1.png", square())
+    code, printed, warned = command("truth", "method", *LABELS, *MILLIMETRES)
+    assert code == 0
+    assert "one patient. Dice and IoU: pixels of a patient's slices" in printed
+    assert "interval" not in printed
+    assert "1 patient only: no interval can be given" in warned
+
+
 def test_ten_patients_are_not_said_to_be_few(here: Path, command) -> None:
     for number in range(10):
         for folder in ("truth", "method"):
@@ -215,8 +225,8 @@ def test_missing_and_stray_predictions_are_all_named_and_nothing_is_scored(
     code, _, warned = command("truth", "method", *LABELS, *MILLIMETRES)
     assert code == 1
     assert "3 problems, nothing was scored" in warned
-    assert "P1/1.png, P1/2.png: found a truth without a prediction" in warned
-    assert "P1/4.png: found a prediction without a truth" in warned
+    assert "truth/P1/1.png, truth/P1/2.png: found a truth without a prediction" in warned
+    assert "method/P1/4.png: found a prediction without a truth" in warned
     assert not (here / "scores").exists()
 
 
@@ -261,10 +271,11 @@ def test_every_file_that_does_not_fit_is_told_at_once(here: Path, command) -> No
     code, _, warned = command("truth", "method", *LABELS, *MILLIMETRES)
     assert code == 1
     assert "3 problems, nothing was scored" in warned
-    assert "size.png: found a prediction of 1 × 9 × 10, expected 1 × 10 × 10 as the truth" in warned
-    assert "P1/value.png: found the values 7, expected one of 0, 1" in warned
+    both = "truth/P1/size.png and method/P1/size.png"
+    assert f"{both}: found a prediction of 1 × 9 × 10, expected 1 × 10 × 10 as the t" in warned
+    assert "method/P1/value.png: found the values 7, expected one of 0, 1" in warned
     assert "give --prediction-labels 0=background,7=lesion" in warned
-    assert "P1/broken.png: found a PNG without its end marker" in warned
+    assert "method/P1/broken.png: found a PNG without its end marker" in warned
     assert not (here / "scores").exists()
 
 

@@ -40,7 +40,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("stage", [["audit"], ["split"], ["prepare", "0"]])
+@pytest.mark.parametrize("stage", [["parameters"], ["audit"], ["split"], ["prepare", "0"]])
 def test_a_stage_without_a_network_imports_no_large_library(
     project: Path, stage: list[str]
 ) -> None:

@@ -30,6 +30,14 @@ class Images:
     masks: int
     findings: list[Finding]
 
+    def name_of(self, scan: ScanFile) -> str:
+        """The path of a scan; the folder's name where the INPUT is itself a DICOM series."""
+        return _name(self.root, scan)
+
+
+def _name(root: Path, scan: ScanFile) -> str:
+    return root.resolve().name if scan.path == "." else scan.path
+
 
 def find_images(source: Path, mask_words: Sequence[str]) -> Images:
     """Finds the images in a file or below a folder.
@@ -72,7 +80,7 @@ def find_images(source: Path, mask_words: Sequence[str]) -> Images:
 
 def _stems(root: Path, scans: Sequence[ScanFile]) -> list[str]:
     """A name of its own for each scan: "a/b" for a/b.png, longer where a/b.tif stands beside it."""
-    names = [root.resolve().name if scan.path == "." else scan.path for scan in scans]
+    names = [_name(root, scan) for scan in scans]
     short = [split_suffix(name)[0] for name in names]
     number = Counter(stem.casefold() for stem in short)
     return [

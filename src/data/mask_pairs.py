@@ -41,6 +41,10 @@ class MaskFolder:
     images: list[ScanFile]
     findings: list[Finding]
 
+    def name_of(self, scan: ScanFile) -> str:
+        """The path of a mask with its folder: truth and prediction are often named alike."""
+        return str(self.root / scan.path)
+
 
 def find_masks(
     source: Path, mask_words: Sequence[str], *, image_words: Sequence[str] = ()
@@ -141,28 +145,44 @@ def read_pair(
         ValueError: A file is damaged, holds no whole numbers, or its slices are not known.
         OSError: A file cannot be read.
     """
-    files = [(truths.root, truth)] + ([(predictions.root, prediction)] if prediction else [])
+    files = [(truths, truth)] + ([(predictions, prediction)] if prediction else [])
     image = image or _drawn_on(truths, [scan for _, scan in files])
     order = _instances(files, image)
     stacks: list[Scan] = []
     spacings: list[tuple[float, float] | None] = []
-    for root, scan in files:
+    for folder, scan in files:
         if scan.kind == "dicom-seg":
-            segmentation = dicom.read_segmentation(root / scan.path, scan.path)
+            segmentation = _segmentation(folder, scan)
             labels = np.stack([segmentation.at(instance) for instance in order])
             stacks.append(Scan(labels, (1.0, 1.0, 1.0), None, None, "uint8"))
             spacings.append(segmentation.spacing_mm)
         else:
-            stack = read_mask(scan, _NO_SCALE, root=root)
+            stack = _stack(folder, scan)
             stacks.append(stack)
             y, x = stack.spacing_mm[1:]
             spacings.append(None if scan.kind == "picture" else (y, x))
     if prediction is None:
         return ReadPair(stacks[0].array, None, spacings[0], None, [])
-    problems = compared(truth, stacks[0], prediction, stacks[1], SIDES)
+    names = tuple(folder.name_of(scan) for folder, scan in files)
+    problems = [
+        replace(problem, paths=names)
+        for problem in compared(truth, stacks[0], prediction, stacks[1], SIDES)
+    ]
     fits = not any(problem.severity == "error" for problem in problems)
     drawn = stacks[1].array if fits else None
     return ReadPair(stacks[0].array, drawn, spacings[0], spacings[1], problems)
+
+
+def _stack(folder: MaskFolder, scan: ScanFile) -> Scan:
+    try:
+        return read_mask(scan, _NO_SCALE, root=folder.root)
+    except ValueError as error:
+        told = str(error).removeprefix(f"{scan.path}: ")
+        raise ValueError(f"{folder.name_of(scan)}: {told}") from error
+
+
+def _segmentation(folder: MaskFolder, scan: ScanFile) -> dicom.Segmentation:
+    return dicom.read_segmentation(folder.root / scan.path, folder.name_of(scan))
 
 
 def _drawn_on(truths: MaskFolder, scans: Sequence[ScanFile]) -> tuple[Path, ScanFile] | None:
@@ -172,29 +192,28 @@ def _drawn_on(truths: MaskFolder, scans: Sequence[ScanFile]) -> tuple[Path, Scan
 
 
 def _instances(
-    files: Sequence[tuple[Path, ScanFile]], image: tuple[Path, ScanFile] | None
+    files: Sequence[tuple[MaskFolder, ScanFile]], image: tuple[Path, ScanFile] | None
 ) -> list[str]:
     """SOP Instance UIDs of the slices; none where no file is a DICOM SEG."""
-    segmentations = [(root, scan) for root, scan in files if scan.kind == "dicom-seg"]
+    segmentations = [one for one in files if one[1].kind == "dicom-seg"]
     if not segmentations:
         return []
     if image is not None:
         folder, drawn_on = image
         return [dicom.read_header(folder / file, file).instance for file in drawn_on.files]
-    named = [dicom.read_segmentation(root / scan.path, scan.path) for root, scan in segmentations]
-    others = [scan for _, scan in files if scan.kind != "dicom-seg"]
+    named = [_segmentation(folder, scan) for folder, scan in segmentations]
+    names = [folder.name_of(scan) for folder, scan in segmentations]
+    others = [folder.name_of(scan) for folder, scan in files if scan.kind != "dicom-seg"]
     if others and len(named[0].instances) > 1:
         raise ValueError(
-            f"{segmentations[0][1].path}: found a DICOM SEG of "
-            f"{count_of(len(named[0].instances), 'slice')} beside {others[0].path}, which does not "
-            "say which slices it holds. Put the DICOM series into the folder of the truth, or "
-            "export both as DICOM SEG or both as NIfTI."
+            f"{names[0]}: found a DICOM SEG of {count_of(len(named[0].instances), 'slice')} beside "
+            f"{others[0]}, which does not say which slices it holds. Put the DICOM series into the "
+            "folder of the truth, or export both as DICOM SEG or both as NIfTI."
         )
     if len(named) == 2 and not set(named[0].instances) & set(named[1].instances):
         raise ValueError(
-            f"{segmentations[1][1].path}: found a DICOM SEG of other slices than "
-            f"{segmentations[0][1].path}, expected one drawn on the same series. Check which "
-            "series each was drawn on."
+            f"{names[1]}: found a DICOM SEG of other slices than {names[0]}, expected one drawn on "
+            "the same series. Check which series each was drawn on."
         )
     listed: dict[str, Any] = dict.fromkeys(uid for one in named for uid in one.instances)
     return list(listed)
