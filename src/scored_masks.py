@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src import terminal
-from src.data.cases import mask_hash
 from src.data.findings import Finding, count_of
+from src.data.hashes import mask_hash
 from src.data.mask_pairs import MaskFolder, ReadPair, find_masks, read_pair
 from src.data.masks import class_indices, label_lookup, shown_values, suggested_labels
 from src.data.matching import match_masks

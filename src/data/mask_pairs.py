@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src.data import dicom
-from src.data.cases import compared
 from src.data.findings import Finding, count_of
+from src.data.geometry import compared
 from src.data.matching import Roles, images_of
 from src.data.pictures import PictureScale
 from src.data.readers import read_mask

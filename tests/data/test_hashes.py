@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pytest
+
+from src.data.hashes import mask_hash, slice_hash
+
+
+@pytest.mark.parametrize("stored", ["uint8", "int32"])
+def test_a_mask_has_one_hash_in_whatever_type_a_file_stores_it(stored):
+    values = np.array([[0, 1, 2], [3, 200, 255]])
+    expected = hashlib.sha256(b"(2, 3) |u1 " + bytes([0, 1, 2, 3, 200, 255])).hexdigest()
+    assert mask_hash(values.astype(stored)) == expected
+
+
+@pytest.mark.parametrize("beyond", [-1, 256])
+def test_a_label_beyond_a_byte_has_a_hash_of_its_own(beyond):
+    values = np.array([[0, beyond]], np.int32)
+    wrapped = values.astype(np.uint8).astype(np.int32)
+    assert mask_hash(values) == slice_hash(values) != mask_hash(wrapped)
+
+
+def test_other_values_or_another_shape_have_another_hash():
+    values = np.arange(6, dtype=np.float32).reshape(2, 3)
+    other = values.copy()
+    other[1, 2] = -5
+    assert len({slice_hash(array) for array in (values, other, -values, values.T)}) == 4
