@@ -17,8 +17,8 @@ from src import terminal, tracking
 from src.config import load_params
 from src.data.findings import count_of
 from src.data.images import Images, find_images
-from src.data.matching import Roles
 from src.data.pictures import PictureScale
+from src.data.roles import Roles
 from src.files import whole_file
 from src.prediction import Wanted
 from src.scan_work import ScanWork

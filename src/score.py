@@ -13,8 +13,8 @@ import typer
 from src import terminal
 from src.config import Params, load_params
 from src.data.findings import count_of
-from src.data.matching import Roles
 from src.data.patients import Rules
+from src.data.roles import Roles
 from src.external import (
     Comparison,
     check_name,

@@ -258,6 +258,23 @@ def test_a_mistake_in_the_parameters_costs_no_result_and_any_group_is_looked_at(
     assert "Running stage" not in repository("dvc", "repro")
 
 
+def test_a_method_of_another_split_is_left_out_aloud_and_the_champion_is_named_at_the_end(
+    finished: Repository,
+) -> None:
+    folder = finished.root / "external" / "old"
+    folder.mkdir()
+    counts = finished.root / "reports" / "evaluation" / "unet" / "fold0" / "test_counts.csv"
+    shutil.copy(counts, folder / "counts.csv")
+    old = {"data_hash": "of last year", "split_hash": "of last year"}
+    (folder / "scores.json").write_text(json.dumps(old), encoding="utf-8")
+    try:
+        said = finished("python", "-m", "src.stages.compare")
+    finally:
+        shutil.rmtree(folder)
+    assert "warning: external/old is of other data, another split or other classes" in said
+    assert said.splitlines()[-1].startswith(f"{MODEL} version 1 is champion: unet, ")
+
+
 # --- MLflow ---------------------------------------------------------------------------------------
 
 

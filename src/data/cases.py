@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from src.data.case_rows import Row, read_pairs
 from src.data.findings import Finding
 from src.data.masks import label_lookup, shown_values, suggested_labels
-from src.data.matching import Roles, match
+from src.data.matching import match
 from src.data.parallel import Progress, batches, in_order, no_progress
 from src.data.patients import Rules, pseudonyms
 from src.data.pictures import PictureScale
+from src.data.roles import Roles
 from src.data.scans import list_scans, split_suffix
 from src.data.thumbnails import Signatures
 from src.files import whole_file

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from src.data.findings import Finding, count_of
-from src.data.matching import Roles
+from src.data.roles import Roles
 from src.data.scans import ScanFile, list_scans, scan_at, split_suffix
 
 

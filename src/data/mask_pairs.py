@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from src.data import dicom
 from src.data.findings import Finding, count_of
 from src.data.geometry import compared
-from src.data.matching import Roles, images_of
+from src.data.matching import images_of
 from src.data.pictures import PictureScale
 from src.data.readers import read_mask
+from src.data.roles import Roles
 from src.data.scans import ScanFile, list_scans, scan_at, split_suffix
 from src.data.volumes import Scan
 

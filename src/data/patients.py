@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from src.data.findings import Finding
-from src.data.matching import Roles
+from src.data.roles import Roles
 from src.data.scans import ScanFile, split_suffix
 
 

@@ -8,154 +8,30 @@ What is registered is then the ensemble of the folds.
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from src import terminal, tracking
-from src.config import Evaluate, Params, load_params, public_parameters
-from src.data.splits import fold_folder
+from src import terminal
+from src.config import Evaluate, load_params
 from src.evaluation.overlap import MEAN_FOREGROUND, QUANTITIES
 from src.external import read_external
 from src.files import whole_folder, write_text
-from src.scoring import SubsetScores, metric_group, metrics_of, read_counts, scores_of
-from src.stages.folds import label, run_name
+from src.scoring import SubsetScores, scores_of
+from src.stages.candidates import OUT_OF_FOLD, RULE, Candidate, out_of_fold, read_candidate
 from src.stages.paired import (
     FEW_PATIENTS,
     paired_differences,
     patient_dice,
     print_comparison,
 )
-from src.stages.score_table import SUBSETS, foreground, markdown_table, print_scores
+from src.stages.registration import register
+from src.stages.score_table import SUBSETS, foreground, print_scores
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-RULE = "patient-mean foreground Dice on validation"
-OUT_OF_FOLD = (
-    "The test scores are out of fold: each patient was segmented by the model that saw it neither "
-    "in training nor in validation. The ensemble of these models has seen all of the patients, so "
-    "it has no score of its own on them."
-)
-
-Scores = Mapping[str, Any]
-"""Of one model, as in scores.json: trained, validation, test."""
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """An architecture with the scores of its folds.
-
-    Attributes:
-        name: Of the architecture.
-        folds: Number of a fold -> its scores; one entry where there is one split.
-        pooled: "validation" and "test" -> scores of all patients of all folds together.
-    """
-
-    name: str
-    folds: Mapping[int, Scores]
-    pooled: Mapping[str, SubsetScores]
-
-    @property
-    def validation_score(self) -> float:
-        """What the choice rests on: mean over the folds; -1 if none could be scored."""
-        found = [fold["validation"]["dice"][MEAN_FOREGROUND] for fold in self.folds.values()]
-        scored = [value for value in found if value is not None]
-        return float(np.mean(scored)) if scored else -1.0
-
-    @property
-    def scores(self) -> dict[str, Any]:
-        """The scores of all patients together, as in scores.json."""
-        return {subset: scores.summary.to_dict() for subset, scores in self.pooled.items()}
-
-    @property
-    def trained(self) -> Mapping[str, Any]:
-        """What the first fold says of its training."""
-        trained: Mapping[str, Any] = self.folds[min(self.folds)]["trained"]
-        return trained
-
-    @property
-    def rule(self) -> str:
-        """The rule of the choice and the value reached, in words."""
-        folds = f", mean of {len(self.folds)} folds" if len(self.folds) > 1 else ""
-        return f"{RULE}{folds} {self.validation_score:.4f}"
-
-
-def read_candidate(root: Path, name: str, folds: Sequence[int], evaluate: Evaluate) -> Candidate:
-    """Reads the scores of an architecture from reports/evaluation, and pools those of its folds.
-
-    Args:
-        root: The repository.
-        name: Of the architecture.
-        folds: Numbers of its folds.
-        evaluate: The group of params.yaml, for the bootstrap.
-
-    Raises:
-        FileNotFoundError: A model was not evaluated yet; the message names the command.
-        ValueError: The models were not made alike, or a patient is on the same side of two folds.
-    """
-    above = root / "reports" / "evaluation" / name
-    contents: dict[int, Scores] = {}
-    for fold in sorted(folds):
-        path = fold_folder(above, fold) / "scores.json"
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"{path.relative_to(root)} is missing. Make it with `dvc repro "
-                f"evaluate@{name}-{fold}`."
-            )
-        contents[fold] = json.loads(path.read_text(encoding="utf-8"))
-    recipes = {f"fold{fold}": content["trained"]["recipe"] for fold, content in contents.items()}
-    if len(set(recipes.values())) > 1:
-        raise ValueError(
-            f"the folds of {name} were made in different ways or of different data (recipes "
-            f"{recipes}): they are no ensemble. Make them anew with `dvc repro --force train`."
-        )
-    classes = [label for label in contents[min(folds)]["test"]["dice"] if label != MEAN_FOREGROUND]
-    pooled = {}
-    for subset in SUBSETS:
-        tables = {fold: read_counts(fold_folder(above, fold) / f"{subset}_counts.csv")
-                  for fold in contents}  # fmt: skip
-        pooled[subset] = scores_of(
-            pool(tables, subset),
-            classes,
-            seed=evaluate.seed,
-            resamples=evaluate.bootstrap_resamples,
-        )
-    return Candidate(name, contents, pooled)
-
-
-def pool(tables: Mapping[int, pd.DataFrame], subset: str) -> pd.DataFrame:
-    """The counts of all folds below each other, with the column fold.
-
-    Raises:
-        ValueError: A patient stands in two of them: the mean would count it twice.
-    """
-    import pandas as pd
-
-    together = pd.concat([table.assign(fold=fold) for fold, table in tables.items()])
-    times = together.groupby("patient_pseudonym")["fold"].nunique()
-    twice = sorted(times.index[times > 1])
-    if twice:
-        raise ValueError(
-            f"{len(twice)} patients are on the {subset} side of more than one fold, such as "
-            f"{twice[0]}: reports/evaluation is of different splits. Make it anew with "
-            "`dvc repro --force evaluate`."
-        )
-    return together.reset_index(drop=True)
-
-
-def out_of_fold(candidate: Candidate) -> pd.DataFrame:
-    """A row per test patient: the fold that tested it, and its scores."""
-    test = candidate.pooled["test"]
-    folds = test.counts.drop_duplicates("patient_pseudonym").set_index("patient_pseudonym")["fold"]
-    table = test.patients.copy()
-    table.insert(1, "fold", table["patient_pseudonym"].map(folds))
-    return table
+    pass
 
 
 def choose(candidates: Sequence[Candidate]) -> Candidate:
@@ -294,116 +170,6 @@ def metric_files(candidate: Candidate) -> dict[str, dict[str, dict[str, float | 
     }
 
 
-def register(root: Path, params: Params, chosen: Candidate) -> str:
-    """Registers the chosen model; it takes the alias `champion` unless a better one holds it.
-
-    A champion of the same data and the same split stays where its validation score is not beaten;
-    one of other data is replaced, as their scores cannot be compared.
-
-    Returns:
-        One sentence on what was done.
-    """
-    store, name = tracking.open_store(root), params.compare.registered_model
-    origin: Mapping[str, str] = chosen.trained
-    run_id, model = chosen.trained["run_id"], label(params, chosen.name, min(chosen.folds))
-    if len(chosen.folds) > 1:
-        origin = tracking.provenance(root, root / "prepared" / "split.csv")
-        run_id, model = (
-            ensemble_run(root, params, store, chosen, origin),
-            label(params, chosen.name),
-        )
-    score = chosen.validation_score
-    before, left = tracking.champion(store, name), ""
-    if before is not None and before.run_id != run_id:
-        same = all(before.tags.get(tag) == origin[tag] for tag in ("data_hash", "split_hash"))
-        held = before.tags.get(tracking.SCORE_TAG)
-        if same and held is not None and float(held) >= score:
-            return (
-                f"{name} version {before.version} stays champion: {RULE} {float(held):.4f} on the "
-                f"same data and split, {model} reached {score:.4f}"
-            )
-        if not same:
-            left = (
-                f". Version {before.version} was of other data or another split, whose scores do "
-                f"not compare; it stays at models:/{name}/{before.version}"
-            )
-    version = tracking.register_champion(
-        store,
-        run_id,
-        tracking.model_of(store, run_id),
-        name=name,
-        description=model_card(model, chosen),
-        reason=chosen.rule,
-        score=score,
-    )
-    return f"{name} version {version.version} is champion: {model}, {chosen.rule}{left}"
-
-
-def ensemble_run(
-    root: Path,
-    params: Params,
-    store: tracking.Store,
-    chosen: Candidate,
-    provenance: Mapping[str, str],
-) -> str:
-    """The run of an ensemble of folds: its parameters, out-of-fold scores and model.
-
-    The same members have one run, however often they are compared.
-
-    Returns:
-        Its id.
-    """
-    members = ",".join(fold["trained"]["run_id"] for fold in chosen.folds.values())
-    found = tracking.find_run(store, {"members": members})
-    with tracking.start_run(
-        store,
-        run_name(params, chosen.name),
-        parameters=public_parameters(params, chosen.name),
-        tags={
-            **provenance,
-            "stage": "compare",
-            "architecture": chosen.name,
-            "folds": ",".join(map(str, chosen.folds)),
-            "members": members,
-        },
-        description=model_card(label(params, chosen.name), chosen),
-        run_id=found,
-    ) as run:
-        for section, subset in (
-            (metric_group("validation"), "validation"),
-            ("out_of_fold", "test"),
-        ):
-            numbers = metrics_of(chosen.pooled[subset].summary)
-            tracking.log_metrics(run, {f"{section}/{key}": value for key, value in numbers.items()})
-        tracking.log_table(run, out_of_fold(chosen), "tables/out_of_fold_patients.json")
-        if found is None:
-            with TemporaryDirectory() as aside:
-                # The folds that are compared, and no other that an earlier run left beside them.
-                together = Path(aside) / chosen.name
-                for fold in chosen.folds:
-                    source = fold_folder(root / "models" / chosen.name, fold)
-                    shutil.copytree(source, fold_folder(together, fold))
-                tracking.log_model(run, together, code=root / "src")
-    return run.run_id
-
-
-def model_card(name: str, chosen: Candidate) -> str:
-    """The description of a registered version, Markdown."""
-    several = len(chosen.folds) > 1
-    lines = [
-        f"**{name}**, {chosen.trained['parameters']:,} parameters{' each' if several else ''}, "
-        f"chosen by {RULE}{', mean of its folds' if several else ''}.",
-        "",
-        markdown_table(chosen.scores),
-        "",
-        *([OUT_OF_FOLD, ""] if several else []),
-        "Input: CT slices in Hounsfield units, (B, H, W). Output: class indices of the same size.",
-        "Research use only; not a clinical device. It knows the scanners and patients of its "
-        "training data alone.",
-    ]
-    return "\n".join(lines)
-
-
 def main() -> None:
     """Sets the architectures side by side, chooses on validation, registers the choice.
 
@@ -429,8 +195,8 @@ def main() -> None:
                 path = aside / candidate.name / f"{cls}.json"
                 write_text(path, json.dumps(numbers, indent=2) + "\n")
     counts, left_out = read_external(root, params.data.classes)
-    for sentence in left_out:
-        terminal.warn(sentence)
+    for reason in left_out:
+        terminal.warn(reason)
     options = {"seed": params.evaluate.seed, "resamples": params.evaluate.bootstrap_resamples}
     externals = {
         name: scores_of(table, params.data.classes, **options) for name, table in counts.items()

@@ -8,17 +8,9 @@ import pytest
 
 from src.config import load_params
 from src.scoring import scores_of
-from src.stages.compare import (
-    OUT_OF_FOLD,
-    Candidate,
-    choose,
-    headline,
-    metric_files,
-    model_card,
-    out_of_fold,
-    pool,
-    read_candidate,
-)
+from src.stages.candidates import OUT_OF_FOLD, Candidate, out_of_fold, pool, read_candidate
+from src.stages.compare import choose, headline, metric_files
+from src.stages.registration import model_card
 
 ROOT = Path(__file__).parents[2]
 CLASSES = ("background", "lesion")
