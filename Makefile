@@ -26,7 +26,7 @@ help:  ## list the targets
 $(VENV)/.runtime: requirements.lock
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit(f"error: Python 3.11, 3.12 or 3.13 is needed, this is {v[0]}.{v[1]}. Name another: make PYTHON=python3.12 setup")'
 	@test -x $(BIN)/python || { echo "making $(VENV)"; $(PYTHON) -m venv $(VENV); }
-	@echo "installing the packages of requirements.lock (a few minutes the first time)"
+	@echo "checking the packages of requirements.lock (to install all takes a few minutes)"
 	@$(INSTALL) -r requirements.lock
 	@touch $@
 
@@ -43,9 +43,12 @@ gpu: $(VENV)/.runtime  ## add the CUDA libraries for TensorFlow
 data: setup  ## the demo data, unless data/ is there
 	@test -e data || { echo "fetching the demo data from demo-remote/"; dvc pull --quiet $(DEMO) data.dvc; }
 
+# The parameters first: where a word stands in place of a list, DVC stops before any stage.
 repro: data  ## set up, get the demo data, run the pipeline
+	@$(BIN)/python -m src.stages.parameters
 	@dvc repro
-	@echo "done. Look at it: open reports/report.html, make ui, dvc metrics show"
+	@echo "done. Look at it: open reports/report.html, make ui"
+	@git diff --quiet HEAD -- dvc.lock params.yaml 2>/dev/null || echo "Keep it, to compare later runs with and to come back to: git commit -m 'First results' dvc.lock params.yaml"
 
 test: $(VENV)/.dev data  ## set up and run the tests
 	@$(BIN)/python -m pytest -m "not slow"

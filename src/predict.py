@@ -155,27 +155,27 @@ def predict(work: ScanWork, table: Path, tick: Callable[[], None] = lambda: None
                 if row.get("unlike_training"):
                     doubtful.append((row["path"], row["unlike_training"]))
                 if "error" in row:
-                    _warn(row["path"], row["error"])
+                    _warn(work.root, row["path"], row["error"])
                 writer.writerow(row)
                 stream.flush()
                 tick()
     return Outcome(written, failed, doubtful)
 
 
-def _warn(path: str, problem: str) -> None:
-    terminal.warn(problem if problem.startswith(path) else f"{path}: {problem}")
+def _warn(root: Path, path: str, problem: str) -> None:
+    """Warns of a scan, named with its folder."""
+    terminal.warn(f"{root / path}: {problem.removeprefix(f'{path}: ')}")
 
 
 # --- The command ----------------------------------------------------------------------------------
 
 
 def main(
-    source: Annotated[
-        Path,
+    sources: Annotated[
+        list[Path],
         typer.Argument(
             metavar="INPUT",
-            help="an image, or a folder of images, nested as you like; of several images, their "
-            "folder",
+            help="images, or folders of images, nested as you like",
         ),
     ],
     out: Annotated[Path, typer.Option(help="the folder for masks and predictions.csv")],
@@ -232,19 +232,20 @@ def main(
     root = Path.cwd()
     params = load_params(root / "params.yaml") if (root / "params.yaml").exists() else None
     mask_words = params.data.mask_words if params else ()
-    images = find_images(source, mask_words)
-    if source.is_file() and Roles((), mask_words).is_mask(source.name):
+    images = find_images(sources, mask_words)
+    alone = sources[0] if len(sources) == 1 and sources[0].is_file() else None
+    if alone and Roles((), mask_words).is_mask(alone.name):
         terminal.warn(
-            f"{source}: by a word of data.mask_words (params.yaml) in its name this is a mask. It "
+            f"{alone}: by a word of data.mask_words (params.yaml) in its name this is a mask. It "
             "is segmented as an image, because it was named by itself."
         )
-    if params is None and source.is_dir():
+    if params is None and not alone:
         terminal.warn(
             "no params.yaml here, so no data.mask_words: every file but DICOM SEG is an image"
         )
     wanted = Wanted(format.value if format else None, overlay, uncertainty, probabilities,
                     batch_size)  # fmt: skip
-    _refuse_impossible(images, source, out, wanted, overwrite)
+    _refuse_impossible(images, sources, out, wanted, overwrite)
     scale = _NO_SCALE
     if any(scan.kind == "picture" for scan in images.scans):
         known = PictureScale(**params.data.pictures.model_dump()) if params else None
@@ -268,7 +269,7 @@ def main(
     terminal.console.print(f"engine: {segmenter.engine_note}")
     unread = [finding for finding in images.findings if finding.severity == "error"]
     for finding in unread:
-        _warn(finding.paths[0], f"found {finding.found}. {finding.remedy}")
+        _warn(images.root, finding.paths[0], f"found {finding.found}. {finding.remedy}")
     out.mkdir(parents=True, exist_ok=True)
     (out / TABLE).unlink(missing_ok=True)  # it would speak of masks that are being replaced
     work = ScanWork(images, out, segmenter, wanted, scale, version)
@@ -278,15 +279,16 @@ def main(
 
 
 def _refuse_impossible(
-    images: Images, source: Path, out: Path, wanted: Wanted, overwrite: bool
+    images: Images, sources: Sequence[Path], out: Path, wanted: Wanted, overwrite: bool
 ) -> None:
     """Raises, before anything is read or written, for what cannot be done or would lose files."""
-    here, there = source.resolve(), out.resolve()
-    if source.is_dir() and (here in (there, *there.parents) or there in here.parents):
-        raise ValueError(
-            f"--out {out}: masks must not be written among the images of {source}, or masks that "
-            "are there could be lost. Name a folder beside it."
-        )
+    for source in filter(Path.is_dir, sources):
+        here, there = source.resolve(), out.resolve()
+        if here in (there, *there.parents) or there in here.parents:
+            raise ValueError(
+                f"--out {out}: masks must not be written among the images of {source}, or masks "
+                "that are there could be lost. Name a folder beside it."
+            )
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out {out}: this is a file. Name a folder.")
     if out.is_dir() and any(out.iterdir()) and not overwrite:
@@ -324,7 +326,9 @@ def _report(
             + (f"; see the column unlike_training of {out / TABLE}" if more else "")
         )
     values = ", ".join(f"{index} {name}" for index, name in enumerate(class_names))
-    terminal.console.print(f"{count_of(done.written, 'scan')} segmented ({values})")
+    terminal.console.print(
+        f"{count_of(done.written, 'scan')} segmented" + (f" ({values})" if done.written else "")
+    )
     if done.written:
         terminal.console.print(f"Look at {out / TABLE} and at the masks in {out}")
     if done.failed or unread:

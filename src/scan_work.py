@@ -77,6 +77,11 @@ class ScanWork:
         }
 
     @property
+    def root(self) -> Path:
+        """The folder that the paths of the rows are relative to."""
+        return self._images.root
+
+    @property
     def columns(self) -> list[str]:
         """Of the table."""
         classes = self._segmenter.class_names[1:]

@@ -24,12 +24,13 @@ from src.external import (
 from src.files import whole_folder
 from src.scored_masks import PREDICTION_WORDS, Labels, Pairing, Settings, in_lines, measured, pair
 from src.scoring import SubsetScores, count_table, scores_of
-from src.stages.score_table import side_table
+from src.stages.score_table import one_empty_notes, side_table
 
 # Used where there is no params.yaml, which has them all.
 SEED, RESAMPLES, TOLERANCE_MM = 2026, 10_000, 2.0
 WORDS = ("mask", "masks", "label", "labels", "seg", "segs", "segmentation", "segmentations")
 FILES = ("slices.csv", "patients.csv", "summary.json")
+ONE = "one"  # in place of a rule for patients
 FEW = 10  # patients, below which a bootstrap interval is too narrow
 
 # --- What is wanted -------------------------------------------------------------------------------
@@ -134,7 +135,7 @@ def settings_of(
     mask_words = data.mask_words if data else WORDS
     words = (*image_words, *mask_words, *PREDICTION_WORDS)
     try:
-        rule = data.patient if data and patient is None else patient
+        rule = None if patient == ONE else data.patient if data and patient is None else patient
         rules = Rules(rule, None, Roles((), words))
     except (re.error, ValueError) as error:
         raise ValueError(
@@ -144,6 +145,7 @@ def settings_of(
         classes, truth_labels, others, spacing_mm, tolerance_mm, rules, words, mask_words,
         params.evaluate.seed if params else SEED,
         params.evaluate.bootstrap_resamples if params else RESAMPLES,
+        one_patient=patient == ONE,
     )  # fmt: skip
 
 
@@ -184,7 +186,8 @@ def main(
         str | None,
         typer.Option(
             help="who the patient is: a regular expression on the path in TRUTH, "
-            "'(?P<patient>…)'. Default: data.patient of params.yaml, else the folder"
+            "'(?P<patient>…)'; or `one`, if all masks are of one patient. Default: data.patient of "
+            "params.yaml, else the folder"
         ),
     ] = None,
     name: Annotated[
@@ -339,13 +342,8 @@ def report(scores: SubsetScores, title: str, settings: Settings) -> None:
     for quantities in (("dice", "iou"), ("hd95_mm", "assd_mm", "nsd")):
         terminal.console.print(side_table(side, head, quantities))
         terminal.console.print()
-    for cls in settings.classes[1:]:
-        one_empty = side["num_one_empty_cases"][cls]
-        if one_empty:
-            terminal.console.print(
-                f"{cls}: {count_of(int(one_empty), 'slice')} with it in truth or prediction "
-                "alone; HD95 and ASSD are there the diagonal of the image, NSD is 0"
-            )
+    for note in one_empty_notes(side):
+        terminal.console.print(note)
     means = "means over n patients with their 95 % intervals" if patients > 1 else "one patient"
     terminal.console.print(
         f"{means}. Dice and IoU: pixels of a patient's "

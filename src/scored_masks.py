@@ -50,6 +50,7 @@ class Settings:
         mask_words: Words in names that make a file a mask.
         seed: Of the bootstrap.
         resamples: Of the bootstrap.
+        one_patient: Whether all masks are of one patient, whatever `rules` says.
     """
 
     classes: tuple[str, ...]
@@ -62,6 +63,7 @@ class Settings:
     mask_words: tuple[str, ...]
     seed: int
     resamples: int
+    one_patient: bool = False
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,12 @@ def pair(
         OSError: Nothing is there.
         ValueError: With everything that does not match.
     """
+    if truth.exists() and prediction.exists() and truth.is_dir() != prediction.is_dir():
+        file, folder = (truth, prediction) if prediction.is_dir() else (prediction, truth)
+        raise ValueError(
+            f"{file} is a file and {folder} a folder, expected two of a kind. Name two files, or "
+            "the folders that hold the masks."
+        )
     truths, predictions = (
         find_masks(source, settings.mask_words, image_words=settings.words)
         for source in (truth, prediction)
@@ -281,16 +289,30 @@ def _indices(
         held = np.unique(values).tolist()
         remedy = suggested_labels(held, classes)
         if len(held) <= len(classes):
-            example = ",".join(
-                f"{shown_values([value])}={class_name}"
-                for value, class_name in zip(held, classes, strict=False)
-            )
-            remedy = f"If that is what they mean, give {option} {example}."
+            remedy = f"If that is what they mean, give {option} {_example(held, labels, classes)}."
         raise ValueError(
             f"{name}: found the values {shown_values(unknown)}, expected one of "
             f"{shown_values(label_lookup(labels, classes))}. {remedy}"
         )
     return class_indices(values, labels, classes)
+
+
+def _example(held: Sequence[int], labels: Labels, classes: Sequence[str]) -> str:
+    """Labels that name all values of a mask: those that are known, and a guess at the others.
+
+    A guess where as many classes have no value in the mask as it has unknown values; else CLASS
+    stands for what the user has to say.
+    """
+    lookup = label_lookup(labels, classes)
+    unknown = [value for value in held if value not in lookup]
+    left = [name for index, name in enumerate(classes) if index not in map(lookup.get, held)]
+    if len(left) == len(unknown):
+        named = {value: classes[lookup[value]] for value in held if value in lookup}
+        named |= dict(zip(unknown, left, strict=True))
+    else:
+        named = {value: classes[index] for value, index in lookup.items()}
+        named |= dict.fromkeys(unknown, "CLASS")
+    return ",".join(f"{shown_values([value])}={named[value]}" for value in sorted(named))
 
 
 def _known(cases: pd.DataFrame, name: str, values: NDArray[np.int32]) -> list[dict[str, Any]]:
@@ -339,15 +361,21 @@ def _told(
 ) -> list[dict[str, Any]]:
     """The slices of a truth by its path."""
     name = pairing.truths.name_of(truth)
-    patient = settings.rules.patient_of(truth)
+    patient: str | Finding = pairing.truths.root.resolve().name
+    if not settings.one_patient:
+        patient = settings.rules.patient_of(truth)
     if isinstance(patient, Finding) and len(pairing.pairs) == 1 and settings.rules.patient is None:
         patient = split_suffix(truth.path)[0]
     if isinstance(patient, Finding):
-        raise ValueError(
-            f"{name}: found {patient.found}, expected {patient.expected}. Say who the "
-            "patient is with --patient, a regular expression on the path such as "
-            "'(?P<patient>[^/_]+)_[0-9]+[.]png$'."
+        rule = settings.rules.patient
+        remedy = (
+            "Say who the patient is with --patient: `one` if all masks are of one patient, or a "
+            "regular expression on the path such as '(?P<patient>[^/_]+)_[0-9]+[.]png$'."
+            if rule is None
+            else f"Mend it so that it fits the path {truth.files[0]}, as it is below TRUTH."
         )
+        expected = patient.expected.replace("data.patient", "--patient or data.patient")
+        raise ValueError(f"{name}: found {patient.found}, expected {expected}. {remedy}")
     spacing_mm = read.spacing_mm or settings.spacing_mm or read.prediction_spacing_mm
     if spacing_mm is None:
         raise ValueError(

@@ -94,7 +94,7 @@ def prepared(healthy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same after the stages audit, split and prepare, with a model from before."""
     folder = tmp_path_factory.mktemp("prepared") / "copy"
     shutil.copytree(healthy, folder)
-    for stage in STAGES[:3]:
+    for stage in STAGES[:4]:
         done = run(folder, *command(stage))
         assert done.returncode == 0, done.stdout + done.stderr
     (folder / "models" / "unet" / "fold0").mkdir(parents=True)

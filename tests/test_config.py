@@ -145,7 +145,7 @@ def test_a_word_in_place_of_a_list_is_told_so(tmp_path: Path) -> None:
     message = wrong(
         tmp_path, "architectures: [unet, unetpp, attention_unet]", "architectures: unet"
     )
-    assert "architectures: got 'unet', a list was expected, such as [1, 2]" in message
+    assert "architectures: got 'unet', a list was expected, such as [unet]" in message
 
 
 def test_an_unknown_architecture_is_told_beside_other_wrong_lines(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from ruamel.yaml import YAML
 from src import tracking
 from src.data.phantom import make_patient
 from src.inference import load_segmenter
+from src.tuning import check_prepared
 
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = "ct-segmentation"
@@ -256,6 +257,19 @@ def test_a_mistake_in_the_parameters_costs_no_result_and_any_group_is_looked_at(
         assert all(path.exists() for path in results)
     (repository.root / "params.yaml").write_text(text, encoding="utf-8")
     assert "Running stage" not in repository("dvc", "repro")
+
+
+def test_a_study_minds_what_its_arrays_are_made_of_and_no_other_parameter(
+    finished: Repository, tmp_path: Path
+) -> None:
+    root = copied(finished, tmp_path).root
+    text = (root / "params.yaml").read_text(encoding="utf-8")
+    for old, new in (("pruner: hyperband", "pruner: median"), ("epochs: 2", "epochs: 3")):
+        (root / "params.yaml").write_text(text.replace(old, new), encoding="utf-8")
+        check_prepared(root)
+    (root / "params.yaml").write_text(text.replace("normalise: zscore", "normalise: unit"), "utf-8")
+    with pytest.raises(ValueError, match=r"prepare@0 changed.*dvc repro prepare"):
+        check_prepared(root)
 
 
 def test_a_method_of_another_split_is_left_out_aloud_and_the_champion_is_named_at_the_end(

@@ -231,6 +231,18 @@ def test_a_mask_named_by_itself_is_segmented_with_a_warning(here: Path, command)
     assert "P1_mask.png: by a word of data.mask_words (params.yaml) in its name this is a" in warned
 
 
+def test_several_scans_are_segmented_together_and_never_into_one_of_their_folders(
+    here: Path, command
+) -> None:
+    for folder in ("a", "b"):
+        write_ct(here / folder / "1.png", 1)
+    assert command("a/1.png", "b", "--out", "out")[0] == 0
+    assert [row["mask"] for row in rows(here / "out")] == ["a/1_mask.png", "b/1_mask.png"]
+    code, _, warned = command("a", "b", "--out", "b/out")
+    assert code == 1
+    assert "masks must not be written among the images of b" in warned
+
+
 def test_uneven_slices_are_doubtful_for_their_volume_is(here: Path, command) -> None:
     write_series(here / "ct", hu(3, depth=4), places=[0.0, 2.5, 7.5, 10.0])
     assert command("ct", "--out", "out")[0] == 0
@@ -388,7 +400,7 @@ def test_many_scans_keep_their_order_and_their_own_masks_and_messages(here: Path
     assert [row["path"] for row in table] == [f"{number}.png" for number in numbers]
     assert [row["path"] for row in table if row["error"]] == ["12.png", "30.png", "49.png"]
     told = [line for line in warned.splitlines() if "without its end marker" in line]
-    assert [line.split(": ")[1] for line in told] == ["12.png", "30.png", "49.png"]
+    assert [line.split(": ")[1] for line in told] == [f"in/{n}.png" for n in (12, 30, 49)]
     for number in set(numbers) - {12, 30, 49}:
         mask = png(here / "out" / f"{number}_mask.png")
         np.testing.assert_array_equal(mask, expected_mask(hu(number)[0]))
@@ -521,7 +533,7 @@ def test_an_interrupted_run_leaves_no_table(here: Path, models: Path) -> None:
         raise KeyboardInterrupt
 
     work = ScanWork(
-        find_images(here / "in", ()), here / "out", load_segmenter(models / "threshold"),
+        find_images([here / "in"], ()), here / "out", load_segmenter(models / "threshold"),
         Wanted(), PictureScale(1, -1024, (1, 1), 1), version="a",
     )  # fmt: skip
     with pytest.raises(KeyboardInterrupt):

@@ -56,6 +56,12 @@ def test_the_headline_is_of_the_champion_with_its_interval(page: str) -> None:
     assert f"<h1>{CHAMPION}</h1>" in page
 
 
+def test_slices_that_make_hd95_the_diagonal_are_counted(page: str) -> None:
+    told = "lesion: 3 slices with it in truth or prediction alone; HD95 and ASSD are there the dia"
+    assert text_of(page).count(told) == 3  # of three models
+    assert "organ: 0 slices" not in text_of(page)
+
+
 def test_with_six_test_patients_every_interval_says_that_they_are_few(page: str) -> None:
     assert "Few test patients: 6." in text_of(page)
     body = page[page.index("<main>") :]

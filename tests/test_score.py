@@ -279,6 +279,44 @@ def test_every_file_that_does_not_fit_is_told_at_once(here: Path, command) -> No
     assert not (here / "scores").exists()
 
 
+def test_a_file_beside_a_folder_is_told_as_such(here: Path, command) -> None:
+    write_picture(here / "truth" / "P1" / "1.png", square())
+    write_picture(here / "1.png", square())
+    code, _, warned = command("truth", "1.png", *LABELS, *MILLIMETRES)
+    assert code == 1
+    assert "1.png is a file and truth a folder, expected two of a kind" in warned
+
+
+def test_masks_of_one_patient_need_no_rule_but_a_word(here: Path, command) -> None:
+    for name in ("slice_0_mask", "slice_1_mask"):
+        for folder in ("P1", "method"):
+            write_picture(here / folder / f"{name}.png", square())
+    code, _, warned = command("P1", "method", *LABELS, *MILLIMETRES)
+    assert code == 1
+    assert "--patient: `one` if all masks are of one patient" in warned
+    rule = ("--patient", "(?P<patient>[^/_]+)_[0-9]+[.]png$")
+    _, _, warned = command("P1", "method", *LABELS, *MILLIMETRES, *rule)
+    assert "Mend it so that it fits the path slice_0_mask.png" in warned
+    code, _, warned = command("P1", "method", *LABELS, *MILLIMETRES, "--patient", "one")
+    assert code == 0, warned
+    assert [row["patient"] for row in rows(here / "scores" / "patients.csv")] == ["P1"]
+
+
+def test_labels_are_suggested_whole_and_guessed_only_where_one_guess_is_possible(
+    here: Path, command
+) -> None:
+    labels = ("--labels", "0=background,1=organ,2=lesion")
+    write_picture(here / "truth.png", square())
+    write_picture(here / "method.png", square(value=7))
+    _, _, warned = command("truth.png", "method.png", *labels, *MILLIMETRES)
+    assert "--prediction-labels 0=background,1=organ,2=lesion,7=CLASS." in warned
+    both = square(value=7)
+    both[0, 0] = 9
+    write_picture(here / "method.png", both)
+    _, _, warned = command("truth.png", "method.png", *labels, *MILLIMETRES)
+    assert "--prediction-labels 0=background,7=organ,9=lesion." in warned
+
+
 def test_a_volume_of_another_spacing_is_refused(here: Path, command) -> None:
     write_volume(here / "truth.nii.gz", square()[None])
     write_volume(here / "method.nii.gz", square()[None], spacing=(0.5, 0.9, 3.0))

@@ -59,7 +59,8 @@ def _wrong_line(
     name = ".".join(str(part) for part in where)
     expected = str(entry["msg"]).removeprefix("Value error, ")
     if entry["type"] == "tuple_type":
-        expected = "a list was expected, such as [1, 2]"
+        expected = "a list was expected, such as "
+        expected += "[1, 2]" if node is None or isinstance(node, dict) else f"[{node}]"
     expected = expected[0].lower() + expected[1:]
     prefix = f"line {line}: " if line else ""
     if entry["type"] == "missing":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -39,11 +40,13 @@ def _name(root: Path, scan: ScanFile) -> str:
     return root.resolve().name if scan.path == "." else scan.path
 
 
-def find_images(source: Path, mask_words: Sequence[str]) -> Images:
-    """Finds the images in a file or below a folder.
+def find_images(sources: Sequence[Path], mask_words: Sequence[str]) -> Images:
+    """Finds the images in files and below folders.
 
     Args:
-        source: A file, taken for an image whatever its name, or a folder.
+        sources: A single file, taken for an image whatever its name; a folder; or several of
+            either, such as a pattern of the shell gives: their names are looked at, and slices of a
+            DICOM series stay together.
         mask_words: Words in a name that make a file a mask.
 
     Returns:
@@ -53,12 +56,15 @@ def find_images(source: Path, mask_words: Sequence[str]) -> Images:
         FileNotFoundError: Nothing is there.
         ValueError: The format is not read, or there is no image.
     """
-    if not source.exists():
-        raise FileNotFoundError(f"{source}: no such file or folder. Check the path.")
-    if source.is_file():
-        root, scan = scan_at(source)
+    for source in sources:
+        if not source.exists():
+            raise FileNotFoundError(f"{source}: no such file or folder. Check the path.")
+    first, *others = sources
+    if first.is_file() and not others:
+        root, scan = scan_at(first)
         return Images(root, [scan], _stems(root, [scan]), 0, [])
-    found, findings = list_scans(source)
+    root = _above(sources)
+    found, findings = list_scans(root, sources if others else ())
     roles = Roles((), mask_words)
     scans: list[ScanFile] = []
     masks = 0
@@ -70,12 +76,22 @@ def find_images(source: Path, mask_words: Sequence[str]) -> Images:
             masks += len(scan.files) - len(files)
             scans.append(replace(scan, files=files))
     if not scans and not any(finding.severity == "error" for finding in findings):
+        nothing = f"{count_of(masks, 'mask')} and no image" if masks else "no image"
         raise ValueError(
-            f"{source}: found {count_of(masks, 'mask')} and no image. Images are PNG, TIFF, JPEG, "
-            "BMP, DICOM, NIfTI, NRRD or MHA files; a word of data.mask_words (params.yaml) in the "
-            "name of a file or folder makes it a mask."
+            f"{', '.join(map(str, sources[:3]))}: found {nothing}, "
+            "expected PNG, TIFF, JPEG, BMP, DICOM, NIfTI, NRRD or MHA files. Name a folder that "
+            "holds images; a word of data.mask_words (params.yaml) in the name of a file or folder "
+            "makes it a mask."
         )
-    return Images(source, scans, _stems(source, scans), masks, findings)
+    return Images(root, scans, _stems(root, scans), masks, findings)
+
+
+def _above(sources: Sequence[Path]) -> Path:
+    """The deepest folder that holds them all; a single folder itself."""
+    folders = [source if source.is_dir() else source.parent for source in sources]
+    if any(folder.is_absolute() for folder in folders):
+        folders = [folder.absolute() for folder in folders]
+    return Path(os.path.commonpath(folders))
 
 
 def _stems(root: Path, scans: Sequence[ScanFile]) -> list[str]:

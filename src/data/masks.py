@@ -159,9 +159,9 @@ def suggested_labels(values: Iterable[int], classes: Sequence[str]) -> str:
     listed = sorted(set(values))
     if len(listed) > max(len(classes), 16):
         return (
-            f"{len(listed)} values in masks of {len(classes)} classes look like lossy compression "
-            "(JPEG) or interpolation at the edges: export the masks again as PNG, without "
-            "resampling."
+            f"{len(listed)} values for {len(classes)} classes look like an image in place of a "
+            "mask, or like lossy compression (JPEG) or interpolation at the edges: name the mask, "
+            "or export it again as PNG, without resampling."
         )
     if len(listed) > len(classes):
         return (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -69,7 +69,7 @@ def split_suffix(name: str) -> tuple[str, str]:
     return name, ""
 
 
-def list_scans(root: Path) -> tuple[list[ScanFile], list[Finding]]:
+def list_scans(root: Path, places: Sequence[Path] = ()) -> tuple[list[ScanFile], list[Finding]]:
     """Lists every image and mask below a folder, without reading pixels.
 
     Hidden files and folders, notes (.txt, .csv, .json, …) and .dvc files are passed over. DICOM
@@ -77,6 +77,7 @@ def list_scans(root: Path) -> tuple[list[ScanFile], list[Finding]]:
 
     Args:
         root: The data folder.
+        places: Files and folders below it, if these alone are meant.
 
     Returns:
         The scans, sorted by path and first file, and findings about files that are not read.
@@ -91,7 +92,7 @@ def list_scans(root: Path) -> tuple[list[ScanFile], list[Finding]]:
         )
     scans: list[ScanFile] = []
     findings: list[Finding] = []
-    for folder, names in _folders(root, findings):
+    for folder, names in _named(root, places, findings) if places else _folders(root, findings):
         headers: dict[Path, dicom.Header] = {}
         # Once a folder: to build the path of a file by pathlib takes as long as to open it.
         where = "" if folder == root else folder.relative_to(root).as_posix() + "/"
@@ -128,14 +129,30 @@ def unreadable(path: str, error: ValueError | OSError) -> Finding:
     )
 
 
-def _folders(root: Path, findings: list[Finding]) -> Iterator[tuple[Path, list[str]]]:
+def _named(
+    root: Path, places: Sequence[Path], findings: list[Finding]
+) -> list[tuple[Path, list[str]]]:
+    """`_folders` of these files and folders, each file once."""
+    held: dict[Path, set[str]] = {}
+    for place in places:
+        within = (
+            _folders(root, findings, place) if place.is_dir() else [(place.parent, [place.name])]
+        )
+        for folder, names in within:
+            held.setdefault(folder, set()).update(names)
+    return [(folder, sorted(names)) for folder, names in held.items()]
+
+
+def _folders(
+    root: Path, findings: list[Finding], start: Path | None = None
+) -> Iterator[tuple[Path, list[str]]]:
     """Each folder with its files, sorted; links to folders are followed, but not in circles."""
 
     def report(error: OSError) -> None:
         path = Path(error.filename or root).relative_to(root).as_posix()
         findings.append(unreadable(path, error))
 
-    for where, folders, names in os.walk(root, onerror=report, followlinks=True):
+    for where, folders, names in os.walk(start or root, onerror=report, followlinks=True):
         here = Path(where).resolve()
         folders[:] = sorted(
             name

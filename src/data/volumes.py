@@ -88,6 +88,8 @@ def _unreadable(name: str, problem: str) -> ValueError:
 
 def _nifti_defect(path: Path) -> str:
     """Whether a NIfTI file is shorter than its head says; ITK reads such a file without a word."""
+    if not path.stat().st_size:
+        return "an empty file"
     try:
         with _unpacked(path) as stream:
             head = _nifti_head(stream.read(544))

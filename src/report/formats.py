@@ -141,6 +141,7 @@ class Summary(_Content):
     num_scored: dict[str, int]
     num_unscored: dict[str, int]
     num_false_positive_patients: dict[str, int]
+    num_one_empty_cases: dict[str, int]
 
     def mean(self, quantity: str, label: str) -> Mean:
         """The mean of a quantity, such as "dice", with its interval; empty where not scored."""

@@ -51,7 +51,13 @@ from src.stages.folds import label, run_name
 from src.stages.gallery import draw
 from src.stages.prepare import cases_with_sides
 from src.stages.scans import read_images_and_truths, scans_of, spacings_of
-from src.stages.score_table import DISTANCES, SUBSETS, markdown_table, print_scores
+from src.stages.score_table import (
+    DISTANCES,
+    SUBSETS,
+    markdown_table,
+    one_empty_notes,
+    print_scores,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -240,6 +246,9 @@ def main(
     _log(root, params, architecture, fold, content, scores, folder, more)
     for quantities in (QUANTITIES[:2], QUANTITIES[2:], DISTANCES):
         print_scores({label(params, architecture, fold): content}, quantities)
+    for subset in SUBSETS:
+        for note in one_empty_notes(content[subset]):
+            terminal.console.print(f"{subset}: {note}")
     terminal.console.print(
         "means over n patients with their 95 % intervals; the mean of the classes leaves the "
         f"background out. Pictures and tables: reports/evaluation/{architecture}/fold{fold}"

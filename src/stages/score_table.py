@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from src import terminal
+from src.data.findings import count_of
 from src.evaluation.overlap import MEAN_FOREGROUND
 
 SUBSETS = ("validation", "test")
@@ -113,6 +114,20 @@ def side_table(side: Mapping[str, Any], title: str, quantities: Sequence[str]) -
     for label in foreground(side):
         table.add_row(*_cells(side, label, (), quantities))
     return table
+
+
+def one_empty_notes(side: Mapping[str, Any]) -> list[str]:
+    """A sentence for each class that some slices have on one side alone: it explains HD95.
+
+    Args:
+        side: As `SubsetSummary.to_dict` gives them.
+    """
+    return [
+        f"{name}: {count_of(int(number), 'slice')} with it in truth or prediction alone; HD95 and "
+        "ASSD are there the diagonal of the image, NSD is 0"
+        for name, number in side["num_one_empty_cases"].items()
+        if number
+    ]
 
 
 def _table(title: str, more: Sequence[str], quantities: Sequence[str]) -> Table:

@@ -33,9 +33,19 @@ def split(cases: pd.DataFrame, params: Split) -> pd.DataFrame:
 
     Returns:
         A row per fold and patient: patient, fold, subset; fold 0 alone where there is one split.
+
+    Raises:
+        ValueError: No mask holds the class that the sides are to be alike in, or there are too few
+            patients.
     """
     import pandas as pd
 
+    if not cases[f"pixels_{params.stratify_class}"].any():
+        raise ValueError(
+            f"split.stratify_class: found no pixel of {params.stratify_class} in any mask, "
+            "expected a class that there is. Mend data.labels in params.yaml (which value in a "
+            "mask is which class), or name another class."
+        )
     parts = [_sides(cases, params, fold).assign(fold=fold) for fold in sorted(params.fold)]
     return pd.concat(parts, ignore_index=True)[["patient", "fold", "subset"]]
 
@@ -119,9 +129,10 @@ def main() -> None:
             with_class = [str(side["slices_with"][c]) for c in foreground]
             table.add_row(name, str(side["patients"]), str(side["slices"]), *with_class)
             for empty in (c for c in foreground if side["slices_with"][c] == 0):
+                held = any(other["slices_with"][empty] for other in by_side.values())
                 terminal.warn(
-                    f"no slice of the side {name} holds {empty}: its scores will be empty. Try "
-                    "another split.seed."
+                    f"no slice of the side {name} holds {empty}: its scores will be empty. "
+                    + ("Try another split.seed." if held else "No mask at all holds it.")
                 )
     terminal.console.print(table)
     if not params.split.folds:

@@ -184,7 +184,8 @@ def test_lossy_masks_are_recognised(build, healthy):
     write_picture(healthy / "masks" / "P1" / "1.jpg", noise, cv2.IMWRITE_JPEG_QUALITY, 50)
     finding = next(f for f in audit(build, healthy)[1] if f.kind == "unknown-label")
     assert "lossy compression (JPEG)" in finding.remedy
-    assert "export the masks again as PNG" in finding.remedy
+    assert "an image in place of a mask" in finding.remedy
+    assert "export it again as PNG" in finding.remedy
 
 
 def test_overflowed_label_values_are_told_with_the_labels_to_set(build, healthy):

@@ -22,7 +22,7 @@ def test_images_at_any_depth_are_found_and_masks_left_out_and_counted(tmp_path: 
     write_series(tmp_path / "d" / "series", ct(3, depth=2))
     write_picture(tmp_path / "a" / "masks" / "1.png", organ()[0])
     write_volume(tmp_path / "a" / "scan_mask.nii.gz", organ(depth=3))
-    found = find_images(tmp_path, MASK_WORDS)
+    found = find_images([tmp_path], MASK_WORDS)
     assert [scan.path for scan in found.scans] == ["a/b/c/1.png", "a/scan.nii.gz", "d/series"]
     assert found.stems == ["a/b/c/1", "a/scan", "d/series"]
     assert found.masks == 2
@@ -32,7 +32,7 @@ def test_images_at_any_depth_are_found_and_masks_left_out_and_counted(tmp_path: 
 def test_a_dicom_seg_is_left_out_whatever_its_name(tmp_path: Path) -> None:
     sets = write_series(tmp_path / "ct", ct(1, depth=2))
     write_segmentation(tmp_path / "liver.dcm", sets, organ(depth=2)[..., np.newaxis])
-    found = find_images(tmp_path, ())
+    found = find_images([tmp_path], ())
     assert [scan.path for scan in found.scans] == ["ct"]
     assert found.masks == 1
 
@@ -40,7 +40,7 @@ def test_a_dicom_seg_is_left_out_whatever_its_name(tmp_path: Path) -> None:
 def test_masks_that_share_a_series_with_images_are_taken_out_of_it(tmp_path: Path) -> None:
     names = ["0.dcm", "0_mask.dcm", "1.dcm"]
     write_series(tmp_path / "ct", ct(1, depth=3), names=names)
-    found = find_images(tmp_path, MASK_WORDS)
+    found = find_images([tmp_path], MASK_WORDS)
     assert found.scans[0].files == ("ct/0.dcm", "ct/1.dcm")
     assert found.masks == 1
 
@@ -49,35 +49,56 @@ def test_files_of_one_name_and_two_formats_get_outputs_of_their_own(tmp_path: Pa
     write_ct_picture(tmp_path / "a.png", 1)
     write_ct_picture(tmp_path / "a.tif", 2)
     write_ct_picture(tmp_path / "b.png", 3)
-    assert find_images(tmp_path, MASK_WORDS).stems == ["a.png", "a.tif", "b"]
+    assert find_images([tmp_path], MASK_WORDS).stems == ["a.png", "a.tif", "b"]
 
 
 def test_two_series_in_one_folder_get_outputs_of_their_own(tmp_path: Path) -> None:
     first = write_series(tmp_path / "study", ct(1, depth=2), name="a", names=["1", "2"])
     second = write_series(tmp_path / "study", ct(2, depth=2), name="b", names=["3", "4"])
     wanted = [f"study_{sets[0].SeriesInstanceUID}" for sets in (first, second)]
-    assert sorted(find_images(tmp_path, MASK_WORDS).stems) == sorted(wanted)
+    assert sorted(find_images([tmp_path], MASK_WORDS).stems) == sorted(wanted)
 
 
 def test_a_series_that_is_the_input_itself_goes_by_the_name_of_its_folder(tmp_path: Path) -> None:
     write_series(tmp_path / "thorax", ct(1, depth=2))
-    assert find_images(tmp_path / "thorax", MASK_WORDS).stems == ["thorax"]
+    assert find_images([tmp_path / "thorax"], MASK_WORDS).stems == ["thorax"]
 
 
 def test_a_file_that_is_named_is_an_image_whatever_its_name(tmp_path: Path) -> None:
     path = write_volume(tmp_path / "mask.nii.gz", ct(1, depth=2))
-    found = find_images(path, MASK_WORDS)
+    found = find_images([path], MASK_WORDS)
     assert [scan.path for scan in found.scans] == ["mask.nii.gz"]
     assert found.stems == ["mask"]
     assert found.masks == 0
 
 
+def test_of_several_files_masks_are_left_out_and_slices_of_a_series_stay_together(
+    tmp_path: Path,
+) -> None:
+    write_series(tmp_path / "in" / "ct", ct(1, depth=3), names=["0.dcm", "1.dcm", "2.dcm"])
+    write_volume(tmp_path / "in" / "a.nii.gz", ct(2, depth=2))
+    write_volume(tmp_path / "in" / "a_mask.nii.gz", organ(depth=2))
+    write_volume(tmp_path / "in" / "unnamed.nii.gz", ct(3, depth=2))
+    names = ("ct/0.dcm", "ct/1.dcm", "a.nii.gz", "a_mask.nii.gz", "a.nii.gz")
+    found = find_images([tmp_path / "in" / name for name in names], MASK_WORDS)
+    assert [scan.files for scan in found.scans] == [("a.nii.gz",), ("ct/0.dcm", "ct/1.dcm")]
+    assert (found.root, found.masks, found.stems) == (tmp_path / "in", 1, ["a", "ct"])
+
+
+def test_several_folders_keep_their_names_in_the_outputs(tmp_path: Path, monkeypatch) -> None:
+    for folder in ("a", "b", "c"):
+        write_ct_picture(tmp_path / folder / "1.png", 1)
+    monkeypatch.chdir(tmp_path)
+    found = find_images([Path("a"), Path("b"), Path("b/1.png")], MASK_WORDS)
+    assert (found.root, found.stems) == (Path(), ["a/1", "b/1"])
+
+
 def test_a_folder_of_masks_alone_is_an_error_that_names_the_words(tmp_path: Path) -> None:
     write_picture(tmp_path / "masks" / "1.png", organ()[0])
     with pytest.raises(ValueError, match=r"found 1 mask and no image.*data.mask_words"):
-        find_images(tmp_path, MASK_WORDS)
+        find_images([tmp_path], MASK_WORDS)
 
 
 def test_a_path_where_nothing_is_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="nowhere: no such file or folder"):
-        find_images(tmp_path / "nowhere", MASK_WORDS)
+        find_images([tmp_path / "nowhere"], MASK_WORDS)
