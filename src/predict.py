@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -106,6 +107,21 @@ def model_folder(address: str, root: Path) -> Path:
         return tracking.champion_folder(tracking.open_store(root), found[1])
     except LookupError as error:
         raise ValueError(f"{error.args[0]}, or name a folder: --model models/unet.") from error
+
+
+def trained_on_demo(folder: Path, root: Path) -> bool:
+    """Whether a model knows the drawn CT of the demo alone.
+
+    Args:
+        folder: Of the model; its run.json names the data, where it has one.
+        root: The repository, whose demo-remote/ holds the data of the demo.
+    """
+    from src.model_files import model_folders
+
+    path = model_folders(folder)[0] / "run.json"
+    told = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    data = str(told.get("data_hash", ""))
+    return bool(data) and (root / "demo-remote/files/md5" / data[:2] / data[2:]).is_file()
 
 
 # --- The predictions ------------------------------------------------------------------------------
@@ -267,6 +283,11 @@ def main(
     version = f"{segmenter.name} {model_hash(folder)}"
     terminal.console.print(f"model: {version} from {model}")
     terminal.console.print(f"engine: {segmenter.engine_note}")
+    if trained_on_demo(folder, root):
+        terminal.warn(
+            "this model was trained on the drawn CT of the demo: what it makes of real CT means "
+            "nothing"
+        )
     unread = [finding for finding in images.findings if finding.severity == "error"]
     for finding in unread:
         _warn(images.root, finding.paths[0], f"found {finding.found}. {finding.remedy}")

@@ -224,6 +224,20 @@ def test_what_is_unlike_the_training_data_stands_in_the_table(here: Path, comman
     assert "see the column unlike_training of out/predictions.csv" in warned
 
 
+def test_a_model_of_the_demo_says_that_it_knows_no_real_ct(
+    here: Path, command, models: Path
+) -> None:
+    write_ct(here / "1.png", 1)
+    _, _, warned = command("1.png", "--out", "out")
+    assert "the demo" not in warned
+    shutil.copytree(models / "threshold", models / "of_demo")
+    (models / "of_demo" / "run.json").write_text('{"data_hash": "4de5.dir"}', encoding="utf-8")
+    (here / "demo-remote" / "files" / "md5" / "4d").mkdir(parents=True)
+    (here / "demo-remote" / "files" / "md5" / "4d" / "e5.dir").touch()
+    _, _, warned = command("1.png", "--out", "other", model="of_demo")
+    assert "this model was trained on the drawn CT of the demo" in warned
+
+
 def test_a_mask_named_by_itself_is_segmented_with_a_warning(here: Path, command) -> None:
     write_ct(here / "P1_mask.png", 1)
     code, _, warned = command("P1_mask.png", "--out", "out")

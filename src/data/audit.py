@@ -15,7 +15,7 @@ from src.data.duplicates import (
     near_duplicates,
     shared_pictures,
 )
-from src.data.findings import MEANINGS, Finding, count_of, findings_table, grouped
+from src.data.findings import MEANINGS, Finding, count_of, findings_list, grouped
 from src.data.pictures import SUFFIXES, PictureScale
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ __all__ = [
     "Finding",
     "audit_cases",
     "duplicate_groups",
-    "findings_table",
+    "findings_list",
     "near_duplicates",
     "public_names",
     "public_report",
@@ -89,7 +89,8 @@ def _images(table: pd.DataFrame, window: tuple[float, float] | None) -> list[Fin
                 "outside-window", "warning", paths,
                 f"{count_of(count, 'slice')} outside of {low:g} to {high:g} HU",
                 "values within the window",
-                "Mend prepare.window, or data.pictures.intercept if these are pictures.",
+                "A few slices of air are no harm. Where they are many, mend prepare.window, or "
+                "data.pictures.intercept if these are pictures.",
             )
             for _, paths, count in _per_patient(table[blind])
         ]  # fmt: skip

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import Group
 
 Severity = Literal["error", "warning"]
 
@@ -115,8 +115,11 @@ def grouped(findings: Iterable[Finding]) -> dict[tuple[str, str], list[Finding]]
     return dict(sorted(groups.items(), key=lambda item: (item[0][0], -len(item[1]), item[0][1])))
 
 
-def findings_table(findings: Iterable[Finding], *, all_in: str, shown: int = 3) -> Table:
+def findings_list(findings: Iterable[Finding], *, all_in: str, shown: int = 3) -> Group:
     """The findings for a terminal: one block a kind, its first few in full, and how many there are.
+
+    Blocks of lines, not a table: whatever its width, a terminal then breaks no path and no name of
+    a parameter.
 
     Args:
         findings: In any order; may be empty.
@@ -124,28 +127,20 @@ def findings_table(findings: Iterable[Finding], *, all_in: str, shown: int = 3) 
         shown: How many of a kind are written out.
 
     Returns:
-        A table with the columns severity, problem (with the count), files, what to do.
+        What the console prints.
     """
-    from rich.markup import escape
-    from rich.table import Table
+    from rich.console import Group
+    from rich.text import Text
 
-    table = Table(show_lines=True, expand=True)
-    table.add_column("", no_wrap=True)
-    table.add_column("Problem", ratio=2, overflow="fold")
-    table.add_column("Found", ratio=4, overflow="fold")
-    table.add_column("What to do", ratio=3, overflow="fold")
+    lines: list[Text] = []
     for (severity, kind), members in grouped(findings).items():
-        lines = []
+        colour = "red" if severity == "error" else "yellow"
+        head = f"{len(members)} × {MEANINGS[kind]}"
+        lines.append(Text.assemble((severity, f"bold {colour}"), f"  {head}"))
         for finding in members[:shown]:
             where = f"{', '.join(finding.paths)}: " if finding.paths else ""
-            lines.append(f"{where}{finding.found} (expected: {finding.expected})")
+            lines.append(Text(f"  {where}{finding.found} (expected: {finding.expected})"))
         if len(members) > shown:
-            lines.append(f"… and {len(members) - shown} more in {all_in}")
-        colour = "red" if severity == "error" else "yellow"
-        table.add_row(
-            f"[{colour}]{severity}[/]",
-            escape(f"{len(members)} × {MEANINGS[kind]}"),
-            escape("\n".join(lines)),
-            escape(members[0].remedy),
-        )
-    return table
+            lines.append(Text(f"  … and {len(members) - shown} more in {all_in}"))
+        lines.append(Text(f"  {members[0].remedy}", style="italic"))
+    return Group(*lines)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 
-from src.data.findings import Finding
+from src.data.findings import Finding, count_of
 from src.data.roles import Name, Roles, Words
 from src.data.scans import ScanFile
 
@@ -340,8 +340,8 @@ def _ambiguous(
     names = [scan.files[0] if len(scan.files) > 1 else scan.path for scan in (*images, *masks)]
     return Finding(
         kind, "error", tuple(names),
-        f"{len(images)} {image}s ({', '.join(names[: len(images)])}) and {len(masks)} {mask}s "
-        f"({', '.join(names[len(images) :])}) that fit each other",
+        f"{count_of(len(images), image)} ({', '.join(names[: len(images)])}) and "
+        f"{count_of(len(masks), mask)} ({', '.join(names[len(images) :])}) that fit each other",
         f"one {image} and one {mask}",
         f"Rename them so that one {image} and one {mask} share a name, or move one {place}.",
     )  # fmt: skip

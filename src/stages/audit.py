@@ -18,7 +18,7 @@ from src.config import Params, load_params
 from src.data.audit import (
     audit_cases,
     duplicate_groups,
-    findings_table,
+    findings_list,
     near_duplicates,
     public_report,
 )
@@ -87,7 +87,7 @@ def report(findings: Sequence[Finding], table: pd.DataFrame, *, all_in: str) -> 
     """Prints findings and what was read; `all_in` names the file of all; returns the errors."""
     errors = sum(finding.severity == "error" for finding in findings)
     if findings:
-        terminal.console.print(findings_table(findings, all_in=all_in))
+        terminal.console.print(findings_list(findings, all_in=all_in))
     terminal.console.print(
         f"{count_of(table['patient'].nunique(), 'patient')}, {count_of(len(table), 'slice')}: "
         f"{count_of(errors, 'error')}, {count_of(len(findings) - errors, 'warning')}"

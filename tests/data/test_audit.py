@@ -14,7 +14,7 @@ from rich.console import Console
 from src.data.audit import (
     audit_cases,
     duplicate_groups,
-    findings_table,
+    findings_list,
     near_duplicates,
     public_names,
     public_report,
@@ -406,13 +406,13 @@ def test_an_empty_table_adds_nothing(build, tmp_path):
     assert public_report(table, [], classes=CLASSES)["slices"] == 0
 
 
-def test_the_terminal_table_shows_the_first_few_and_the_count():
+def test_the_terminal_shows_the_first_few_and_the_count():
     findings = [
         Finding("orphan-mask", "error", (f"{n}.png",), "no image", "one image", "Add [it].")
         for n in range(5)
     ] + [Finding("single-slice", "warning", ("a.png",), "one", "more", "Add.")]
-    console = Console(width=160, record=True, file=io.StringIO())
-    console.print(findings_table(findings, all_in="all.csv", shown=2))
+    console = Console(width=30, record=True, file=io.StringIO(), soft_wrap=True)
+    console.print(findings_list(findings, all_in="all.csv", shown=2))
     text = console.export_text()
     assert "5 × a mask without an image" in text
     assert "1.png" in text

@@ -61,7 +61,7 @@ def test_two_predictions_of_one_truth_are_an_error_that_names_both() -> None:
     *_, findings = match_masks(*sides, words=WORDS)
     (finding,) = findings
     assert finding.severity == "error"
-    assert "1 truths (P1.nii) and 2 predictions (P1.nii, P1_pred.nii)" in finding.found
+    assert "1 truth (P1.nii) and 2 predictions (P1.nii, P1_pred.nii)" in finding.found
     assert "data/" not in finding.remedy
 
 
