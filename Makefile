@@ -13,7 +13,7 @@ UV := $(shell command -v uv 2>/dev/null)
 ifdef UV
 INSTALL := uv pip install --compile-bytecode --quiet --python $(BIN)/python --require-hashes
 else
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
+INSTALL := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --require-hashes
 endif
 
 # Named where the data are the demo: without a remote's name, and without a default one, DVC warns.

@@ -131,7 +131,7 @@ def summary(dice: float, *, absent: str = "", false_positive: bool = False) -> d
     groups["num_scored"] = dict.fromkeys(labels, 6)
     groups["num_unscored"] = dict.fromkeys(labels, 0)
     groups["num_false_positive_patients"] = dict.fromkeys(labels, 0)
-    groups["num_one_empty_cases"] = {"organ": 0, "lesion": 3}
+    groups["num_one_empty_cases"] = {"background": 0, "organ": 0, "lesion": 3, MEAN: 3}
     if absent:
         groups["num_scored"][absent] = int(false_positive)
         groups["num_unscored"][absent] = 6 - int(false_positive)

@@ -126,7 +126,7 @@ def one_empty_notes(side: Mapping[str, Any]) -> list[str]:
         f"{name}: {count_of(int(number), 'slice')} with it in truth or prediction alone; HD95 and "
         "ASSD are there the diagonal of the image, NSD is 0"
         for name, number in side["num_one_empty_cases"].items()
-        if number
+        if number and name != MEAN_FOREGROUND
     ]
 
 

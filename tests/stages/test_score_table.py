@@ -5,7 +5,14 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from src.stages.score_table import DISTANCES, foreground, score_table, side_table, with_interval
+from src.stages.score_table import (
+    DISTANCES,
+    foreground,
+    one_empty_notes,
+    score_table,
+    side_table,
+    with_interval,
+)
 
 
 def side(mean: float | None, low: float | None = 0.8, high: float | None = 0.9) -> dict[str, Any]:
@@ -46,6 +53,12 @@ def drawn(
 )
 def test_a_mean_stands_beside_its_interval(scores: dict[str, Any], text: str) -> None:
     assert with_interval(scores, "dice", "lesion") == text
+
+
+def test_slices_with_a_class_on_one_side_alone_are_told_of_classes_that_have_them() -> None:
+    counted = {"background": 0, "organ": 0, "lesion": 2, "mean_foreground": 2}
+    (note,) = one_empty_notes({"num_one_empty_cases": counted})
+    assert note.startswith("lesion: 2 slices with it in truth or prediction alone")
 
 
 def test_millimetres_have_three_digits() -> None:
