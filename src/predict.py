@@ -310,6 +310,12 @@ def _refuse_impossible(
                 f"--out {out}: masks must not be written among the images of {source}, or masks "
                 "that are there could be lost. Name a folder beside it."
             )
+    taken = {(images.root / file).parent.resolve() for scan in images.scans for file in scan.files}
+    if taken.intersection((out / stem).parent.resolve() for stem in images.stems):
+        raise ValueError(
+            f"--out {out}: masks would lie beside their images, and masks that are there could be "
+            "lost. Name another folder."
+        )
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out {out}: this is a file. Name a folder.")
     if out.is_dir() and any(out.iterdir()) and not overwrite:

@@ -288,10 +288,11 @@ def _indices(
     if unknown:
         held = np.unique(values).tolist()
         remedy = suggested_labels(held, classes)
-        if len(held) <= len(classes):
+        if len(held) <= 2 * len(classes):
             remedy = f"If that is what they mean, give {option} {_example(held, labels, classes)}."
         raise ValueError(
-            f"{name}: found the values {shown_values(unknown)}, expected one of "
+            f"{name}: found the {'value' if len(unknown) == 1 else 'values'} "
+            f"{shown_values(unknown)}, expected one of "
             f"{shown_values(label_lookup(labels, classes))}. {remedy}"
         )
     return class_indices(values, labels, classes)

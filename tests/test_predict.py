@@ -255,6 +255,12 @@ def test_several_scans_are_segmented_together_and_never_into_one_of_their_folder
     code, _, warned = command("a", "b", "--out", "b/out")
     assert code == 1
     assert "masks must not be written among the images of b" in warned
+    truth = write_picture(here / "a" / "1_mask.png", organ()[0]).read_bytes()
+    for inputs, out in ((["a/1.png"], "a"), (["a/1.png", "b/1.png"], ".")):
+        code, _, warned = command(*inputs, "--out", out, "--overwrite")
+        assert code == 1
+        assert "masks would lie beside their images" in warned
+    assert (here / "a" / "1_mask.png").read_bytes() == truth
 
 
 def test_uneven_slices_are_doubtful_for_their_volume_is(here: Path, command) -> None:

@@ -273,7 +273,7 @@ def test_every_file_that_does_not_fit_is_told_at_once(here: Path, command) -> No
     assert "3 problems, nothing was scored" in warned
     both = "truth/P1/size.png and method/P1/size.png"
     assert f"{both}: found a prediction of 1 × 9 × 10, expected 1 × 10 × 10 as the t" in warned
-    assert "method/P1/value.png: found the values 7, expected one of 0, 1" in warned
+    assert "method/P1/value.png: found the value 7, expected one of 0, 1" in warned
     assert "give --prediction-labels 0=background,7=lesion" in warned
     assert "method/P1/broken.png: found a PNG without its end marker" in warned
     assert not (here / "scores").exists()
@@ -315,6 +315,12 @@ def test_labels_are_suggested_whole_and_guessed_only_where_one_guess_is_possible
     write_picture(here / "method.png", both)
     _, _, warned = command("truth.png", "method.png", *labels, *MILLIMETRES)
     assert "--prediction-labels 0=background,7=organ,9=lesion." in warned
+    more = square(value=7)
+    more[0, :3] = 1, 2, 2
+    write_picture(here / "method.png", more)
+    _, _, warned = command("truth.png", "method.png", *labels, *MILLIMETRES)
+    assert "method.png: found the value 7, expected one of 0, 1, 2" in warned
+    assert "--prediction-labels 0=background,1=organ,2=lesion,7=CLASS." in warned
 
 
 def test_a_volume_of_another_spacing_is_refused(here: Path, command) -> None:

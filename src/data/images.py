@@ -63,7 +63,10 @@ def find_images(sources: Sequence[Path], mask_words: Sequence[str]) -> Images:
     if first.is_file() and not others:
         root, scan = scan_at(first)
         return Images(root, [scan], _stems(root, [scan]), 0, [])
-    root = _above(sources)
+    root = first
+    if others:
+        sources = [_placed(source) for source in sources]
+        root = Path(os.path.commonpath([one if one.is_dir() else one.parent for one in sources]))
     found, findings = list_scans(root, sources if others else ())
     roles = Roles((), mask_words)
     scans: list[ScanFile] = []
@@ -86,12 +89,14 @@ def find_images(sources: Sequence[Path], mask_words: Sequence[str]) -> Images:
     return Images(root, scans, _stems(root, scans), masks, findings)
 
 
-def _above(sources: Sequence[Path]) -> Path:
-    """The deepest folder that holds them all; a single folder itself."""
-    folders = [source if source.is_dir() else source.parent for source in sources]
-    if any(folder.is_absolute() for folder in folders):
-        folders = [folder.absolute() for folder in folders]
-    return Path(os.path.commonpath(folders))
+def _placed(source: Path) -> Path:
+    """An absolute path without "..", so that no output can leave the output folder.
+
+    A link keeps its name: what it leads to may be a file of DVC's cache.
+    """
+    if source.name in ("", ".."):
+        return source.resolve()
+    return source.parent.resolve() / source.name
 
 
 def _stems(root: Path, scans: Sequence[ScanFile]) -> list[str]:

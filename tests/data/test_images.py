@@ -90,7 +90,29 @@ def test_several_folders_keep_their_names_in_the_outputs(tmp_path: Path, monkeyp
         write_ct_picture(tmp_path / folder / "1.png", 1)
     monkeypatch.chdir(tmp_path)
     found = find_images([Path("a"), Path("b"), Path("b/1.png")], MASK_WORDS)
-    assert (found.root, found.stems) == (Path(), ["a/1", "b/1"])
+    assert (found.root, found.stems) == (tmp_path, ["a/1", "b/1"])
+
+
+def test_no_name_of_an_output_leads_upwards_whatever_the_inputs_are_called(
+    tmp_path: Path, monkeypatch
+) -> None:
+    for folder in ("here/a", "there", "here"):
+        write_ct_picture(tmp_path / folder / "1.png", 1)
+    monkeypatch.chdir(tmp_path / "here")
+    for sources in (["../there", "a"], ["a/../../there", tmp_path / "here/a"], ["..", "a/1.png"]):
+        found = find_images([Path(source) for source in sources], MASK_WORDS)
+        assert found.root == tmp_path
+        assert {"there/1", "here/a/1"} <= set(found.stems)
+        assert len(found.stems) == len(set(found.stems)) <= 3
+
+
+def test_an_input_that_is_a_link_keeps_its_name(tmp_path: Path) -> None:
+    kept = write_ct_picture(tmp_path / "cache" / "3f9c.png", 1)
+    (tmp_path / "in").mkdir()
+    for name in ("1.png", "2.png"):
+        (tmp_path / "in" / name).symlink_to(kept)
+    found = find_images([tmp_path / "in" / "1.png", tmp_path / "in" / "2.png"], MASK_WORDS)
+    assert (found.root, found.stems) == (tmp_path / "in", ["1", "2"])
 
 
 def test_a_folder_of_masks_alone_is_an_error_that_names_the_words(tmp_path: Path) -> None:
