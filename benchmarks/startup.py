@@ -29,7 +29,7 @@ sys.path.insert(0, str(ROOT))  # this is started as a file, and the project is n
 
 from src import terminal  # noqa: E402
 
-LIGHT = {"parameters": [], "audit": [], "split": [], "prepare": ["0"], "compare": [], "report": []}
+LIGHT = {"parameters": [], "audit": [], "split": [], "prepare": ["0"], "report": []}
 LARGE = ("tensorflow", "keras", "mlflow", "pandas", "sklearn", "scipy", "matplotlib", "SimpleITK")
 # Times every call of src.tracking that a training makes, the outermost of nested ones.
 TIMED_TRAINING = """

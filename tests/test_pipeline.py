@@ -289,6 +289,15 @@ def test_a_method_of_another_split_is_left_out_aloud_and_the_champion_is_named_a
     assert said.splitlines()[-1].startswith(f"{MODEL} version 1 is champion: unet, ")
 
 
+def test_without_the_store_of_the_training_compare_says_what_to_do(
+    finished: Repository, tmp_path: Path
+) -> None:
+    done = copied(finished, tmp_path).attempt("python", "-m", "src.stages.compare")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stdout
+    assert re.search(r"error: run \w+ has no model in sqlite:.*Train it here: dvc", done.stdout)
+
+
 # --- MLflow ---------------------------------------------------------------------------------------
 
 

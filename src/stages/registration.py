@@ -24,6 +24,9 @@ def register(root: Path, params: Params, chosen: Candidate) -> str:
 
     Returns:
         One sentence on what was done.
+
+    Raises:
+        ValueError: The store does not hold the run of the chosen model.
     """
     store, name = tracking.open_store(root), params.compare.registered_model
     origin: Mapping[str, str] = chosen.trained
@@ -49,10 +52,16 @@ def register(root: Path, params: Params, chosen: Candidate) -> str:
                 f". Version {before.version} was of other data or another split, whose scores do "
                 f"not compare; it stays at models:/{name}/{before.version}"
             )
+    try:
+        logged = tracking.model_of(store, run_id)
+    except LookupError as error:  # the outputs came from another machine, the store did not
+        raise ValueError(
+            f"{error.args[0]}, or name the store that has the run: MLFLOW_TRACKING_URI."
+        ) from error
     version = tracking.register_champion(
         store,
         run_id,
-        tracking.model_of(store, run_id),
+        logged,
         name=name,
         description=model_card(model, chosen),
         reason=chosen.rule,
