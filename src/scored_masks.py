@@ -181,12 +181,13 @@ def in_lines(findings: Sequence[Finding]) -> list[str]:
     alike: dict[tuple[str, str, str], list[str]] = {}
     for finding in findings:
         key = (finding.found, finding.expected, finding.remedy)
-        alike.setdefault(key, []).append(" and ".join(finding.paths))
+        together = len(finding.paths) <= 2  # of more, `found` names some
+        alike.setdefault(key, []).append(" and ".join(finding.paths) if together else "")
     lines = []
     for (found, expected, remedy), paths in list(alike.items())[:_SHOWN]:
         more = f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else ""
-        where = f"{', '.join(paths[:_SHOWN])}{more}"
-        lines.append(f"{where}: found {found}, expected {expected}. {remedy}")
+        where = f"{', '.join(filter(None, paths[:_SHOWN]))}{more}"
+        lines.append(f"{where}: " * bool(where) + f"found {found}, expected {expected}. {remedy}")
     if len(alike) > _SHOWN:
         lines.append(f"… and {len(alike) - _SHOWN} other problems")
     return lines

@@ -340,8 +340,13 @@ def _ambiguous(
     names = [scan.files[0] if len(scan.files) > 1 else scan.path for scan in (*images, *masks)]
     return Finding(
         kind, "error", tuple(names),
-        f"{count_of(len(images), image)} ({', '.join(names[: len(images)])}) and "
-        f"{count_of(len(masks), mask)} ({', '.join(names[len(images) :])}) that fit each other",
+        f"{count_of(len(images), image)} ({_some(names[: len(images)])}) and "
+        f"{count_of(len(masks), mask)} ({_some(names[len(images) :])}) that fit each other",
         f"one {image} and one {mask}",
-        f"Rename them so that one {image} and one {mask} share a name, or move one {place}.",
+        f"Give one {image} and one {mask} the same folders and name, or move one {place}.",
     )  # fmt: skip
+
+
+def _some(names: Sequence[str], most: int = 4) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{', '.join(names[:most])}{more}"

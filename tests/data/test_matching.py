@@ -93,6 +93,16 @@ def test_masks_of_two_structures_for_one_image_are_ambiguous():
     assert matched("P1.nii", "P1_liver_mask.nii", "P1_spleen_mask.nii") == ([], ["ambiguous"])
 
 
+def test_of_many_rivals_some_are_named_and_the_rest_counted():
+    names = [f"masks/P1_{letter}_mask.nii" for letter in "abcdefg"]
+    scans = [ScanFile(path, (path,), "volume") for path in ("images/P1.nii", *names)]
+    _, findings = matching.match(scans, image_words=IMAGE_WORDS, mask_words=MASK_WORDS)
+    (finding,) = [one for one in findings if one.kind == "ambiguous"]
+    assert "7 masks (masks/P1_a_mask.nii, " in finding.found
+    assert "masks/P1_d_mask.nii and 3 more) that fit" in finding.found
+    assert set(finding.paths) >= set(names)
+
+
 def test_two_masks_of_one_name_are_an_error():
     assert matched("P1.png", "P1_mask.png", "P1_seg.png") == ([], ["two-masks"])
 
