@@ -122,10 +122,10 @@ def main(
         f"{count_of(table['patient'].nunique(), 'patient')} in data/, versioned in data.dvc; the "
         "demo remote is removed, so nothing private can be pushed into the repository.\n"
         "Next:\n"
-        "  git commit -m 'Our data' data.dvc .dvc/config params.yaml   # no name, no picture\n"
-        "  dvc repro                                        # run the pipeline\n"
-        "  git commit -m 'First results' dvc.lock           # what later runs are compared with\n"
-        "  dvc remote add --default private /path/or/s3://… # a place of your own, then: dvc push"
+        "  git commit -m 'Our data' data.dvc .dvc/config params.yaml  # no name, no picture\n"
+        "  dvc repro                                                  # run the pipeline\n"
+        "  git commit -m 'First results' dvc.lock params.yaml         # later runs compare with it\n"
+        "  dvc remote add --default private /path/or/s3://…  # a place of your own; then: dvc push"
     )
 
 
