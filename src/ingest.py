@@ -124,7 +124,7 @@ def main(
         "Next:\n"
         "  git commit -m 'Our data' data.dvc .dvc/config params.yaml  # no name, no picture\n"
         "  dvc repro                                                  # run the pipeline\n"
-        "  git commit -m 'First results' dvc.lock params.yaml         # later runs compare with it\n"
+        "  git commit -m 'First results' dvc.lock params.yaml         # compared with later\n"
         "  dvc remote add --default private /path/or/s3://…  # a place of your own; then: dvc push"
     )
 
