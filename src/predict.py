@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Annotated, Any
 
 import typer
@@ -310,8 +310,11 @@ def _refuse_impossible(
                 f"--out {out}: masks must not be written among the images of {source}, or masks "
                 "that are there could be lost. Name a folder beside it."
             )
-    taken = {(images.root / file).parent.resolve() for scan in images.scans for file in scan.files}
-    if taken.intersection((out / stem).parent.resolve() for stem in images.stems):
+    # Of folders, which are few: to resolve the path of every file takes a while.
+    of_images = {PurePath(file).parent for scan in images.scans for file in scan.files}
+    of_masks = {PurePath(stem).parent for stem in images.stems}
+    taken = {(images.root / folder).resolve() for folder in of_images}
+    if taken.intersection((out / folder).resolve() for folder in of_masks):
         raise ValueError(
             f"--out {out}: masks would lie beside their images, and masks that are there could be "
             "lost. Name another folder."

@@ -14,10 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src import terminal
-from src.data.findings import Finding, count_of
+from src.data.findings import Finding, count_of, some_of
 from src.data.hashes import mask_hash
 from src.data.mask_pairs import MaskFolder, ReadPair, find_masks, read_pair
-from src.data.masks import class_indices, label_lookup, shown_values, suggested_labels
+from src.data.masks import (
+    class_indices,
+    label_lookup,
+    shown_values,
+    suggested_labels,
+    value_counts,
+)
 from src.data.matching import match_masks
 from src.data.patients import Rules
 from src.data.scans import ScanFile, split_suffix, unreadable
@@ -181,13 +187,13 @@ def in_lines(findings: Sequence[Finding]) -> list[str]:
     alike: dict[tuple[str, str, str], list[str]] = {}
     for finding in findings:
         key = (finding.found, finding.expected, finding.remedy)
-        together = len(finding.paths) <= 2  # of more, `found` names some
-        alike.setdefault(key, []).append(" and ".join(finding.paths) if together else "")
+        named = alike.setdefault(key, [])
+        if 0 < len(finding.paths) <= 2:  # of more, `found` names some
+            named.append(" and ".join(finding.paths))
     lines = []
     for (found, expected, remedy), paths in list(alike.items())[:_SHOWN]:
-        more = f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else ""
-        where = f"{', '.join(filter(None, paths[:_SHOWN]))}{more}"
-        lines.append(f"{where}: " * bool(where) + f"found {found}, expected {expected}. {remedy}")
+        where = f"{some_of(paths, _SHOWN)}: " if paths else ""
+        lines.append(f"{where}found {found}, expected {expected}. {remedy}")
     if len(alike) > _SHOWN:
         lines.append(f"… and {len(alike) - _SHOWN} other problems")
     return lines
@@ -285,12 +291,13 @@ def _measured_pair(
 def _indices(
     values: NDArray[np.int32], name: str, labels: Labels, classes: Sequence[str], option: str
 ) -> NDArray[np.uint8]:
-    unknown = set(np.unique(values).tolist()) - set(label_lookup(labels, classes))
+    held = list(value_counts(values))
+    unknown = set(held) - set(label_lookup(labels, classes))
     if unknown:
-        held = np.unique(values).tolist()
-        remedy = suggested_labels(held, classes)
         if len(held) <= 2 * len(classes):
             remedy = f"If that is what they mean, give {option} {_example(held, labels, classes)}."
+        else:
+            remedy = suggested_labels(held, classes)
         raise ValueError(
             f"{name}: found the {'value' if len(unknown) == 1 else 'values'} "
             f"{shown_values(unknown)}, expected one of "
@@ -363,20 +370,24 @@ def _told(
 ) -> list[dict[str, Any]]:
     """The slices of a truth by its path."""
     name = pairing.truths.name_of(truth)
-    patient: str | Finding = pairing.truths.root.resolve().name
-    if not settings.one_patient:
-        patient = settings.rules.patient_of(truth)
+    patient = (
+        pairing.truths.root.resolve().name
+        if settings.one_patient
+        else settings.rules.patient_of(truth)
+    )
     if isinstance(patient, Finding) and len(pairing.pairs) == 1 and settings.rules.patient is None:
         patient = split_suffix(truth.path)[0]
     if isinstance(patient, Finding):
         rule = settings.rules.patient
-        remedy = (
-            "Say who the patient is with --patient: `one` if all masks are of one patient, or a "
-            "regular expression on the path such as '(?P<patient>[^/_]+)_[0-9]+[.]png$'."
-            if rule is None
-            else f"Mend it so that it fits the path {truth.files[0]}, as it is below TRUTH."
-        )
-        expected = patient.expected.replace("data.patient", "--patient or data.patient")
+        if rule is None:
+            expected = patient.expected
+            remedy = (
+                "Say who the patient is with --patient: `one` if all masks are of one patient, or "
+                "a regular expression on the path such as '(?P<patient>[^/_]+)_[0-9]+[.]png$'."
+            )
+        else:
+            expected = f"--patient or data.patient: {rule}"
+            remedy = f"Mend it so that it fits the path {truth.files[0]}, as it is below TRUTH."
         raise ValueError(f"{name}: found {patient.found}, expected {expected}. {remedy}")
     spacing_mm = read.spacing_mm or settings.spacing_mm or read.prediction_spacing_mm
     if spacing_mm is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -105,6 +105,12 @@ class Finding:
 def count_of(number: int, noun: str) -> str:
     """1, "slice" -> "1 slice"; 3, "slice" -> "3 slices"."""
     return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def some_of(names: Sequence[str], most: int) -> str:
+    """The first names of a list, and how many there are beside: "a, b and 3 more"."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{', '.join(names[:most])}{more}"
 
 
 def grouped(findings: Iterable[Finding]) -> dict[tuple[str, str], list[Finding]]:

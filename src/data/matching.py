@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 
-from src.data.findings import Finding, count_of
+from src.data.findings import Finding, count_of, some_of
 from src.data.roles import Name, Roles, Words
 from src.data.scans import ScanFile
 
 Pair = tuple[ScanFile, ScanFile]
 
+_SHOWN = 4  # names of rivals in a message
 _Sides = tuple[str, str]  # what is matched with what, in messages
 _DATA: _Sides = ("image", "mask")
 
@@ -340,13 +341,9 @@ def _ambiguous(
     names = [scan.files[0] if len(scan.files) > 1 else scan.path for scan in (*images, *masks)]
     return Finding(
         kind, "error", tuple(names),
-        f"{count_of(len(images), image)} ({_some(names[: len(images)])}) and "
-        f"{count_of(len(masks), mask)} ({_some(names[len(images) :])}) that fit each other",
+        f"{count_of(len(images), image)} ({some_of(names[: len(images)], _SHOWN)}) and "
+        f"{count_of(len(masks), mask)} ({some_of(names[len(images) :], _SHOWN)}) "
+        "that fit each other",
         f"one {image} and one {mask}",
         f"Give one {image} and one {mask} the same folders and name, or move one {place}.",
     )  # fmt: skip
-
-
-def _some(names: Sequence[str], most: int = 4) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return f"{', '.join(names[:most])}{more}"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -29,9 +29,6 @@ from src.stages.paired import (
 )
 from src.stages.registration import register
 from src.stages.score_table import SUBSETS, foreground, print_scores
-
-if TYPE_CHECKING:
-    pass
 
 
 def choose(candidates: Sequence[Candidate]) -> Candidate:
