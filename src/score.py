@@ -22,7 +22,8 @@ from src.external import (
     write_external,
 )
 from src.files import whole_folder
-from src.scored_masks import PREDICTION_WORDS, Labels, Pairing, Settings, in_lines, measured, pair
+from src.scored_labels import Labels
+from src.scored_masks import PREDICTION_WORDS, Pairing, Settings, in_lines, measured, pair
 from src.scoring import SubsetScores, count_table, scores_of
 from src.stages.score_table import one_empty_notes, side_table
 

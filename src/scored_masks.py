@@ -5,7 +5,7 @@ Everything that does not match or fit is told at once, and then nothing is score
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,17 +17,11 @@ from src import terminal
 from src.data.findings import Finding, count_of, some_of
 from src.data.hashes import mask_hash
 from src.data.mask_pairs import MaskFolder, ReadPair, find_masks, read_pair
-from src.data.masks import (
-    class_indices,
-    label_lookup,
-    shown_values,
-    suggested_labels,
-    value_counts,
-)
 from src.data.matching import match_masks
 from src.data.patients import Rules
 from src.data.scans import ScanFile, split_suffix, unreadable
 from src.external import Comparison
+from src.scored_labels import Labels, UnknownValuesError, findings_of, indices
 from src.scoring import Measures, measure
 
 if TYPE_CHECKING:
@@ -37,8 +31,6 @@ if TYPE_CHECKING:
 PREDICTION_WORDS = ("prediction", "predictions", "predicted", "pred", "preds")
 
 _SHOWN = 10  # problems of a message, and files of a problem
-
-Labels = Mapping[int | str, str]
 
 
 @dataclass(frozen=True)
@@ -224,6 +216,7 @@ def measured(
     import pandas as pd
 
     findings: list[Finding] = []
+    unknown: list[UnknownValuesError] = []
     rows: list[dict[str, Any]] = []
     measures: list[Measures] = []
     for truth, prediction in pairing.pairs:
@@ -232,9 +225,13 @@ def measured(
             rows += of_pair[0]
             measures += of_pair[1]
             findings += of_pair[2]
+        except UnknownValuesError as error:
+            unknown.append(error)
         except (ValueError, OSError) as error:
             findings.append(_as_finding(pairing.truths.name_of(truth), error))
         tick()
+    labels = {"--labels": settings.truth_labels, "--prediction-labels": settings.prediction_labels}
+    findings += findings_of(unknown, labels, settings.classes)
     refuse(findings)
     for line in in_lines(findings):
         terminal.warn(line)
@@ -264,10 +261,10 @@ def _measured_pair(
         return [], [], read.findings
     classes = settings.classes
     truth_name = pairing.truths.name_of(truth)
-    actual = _indices(read.truth, truth_name, settings.truth_labels, classes, "--labels")
+    actual = indices(read.truth, truth_name, settings.truth_labels, classes, "--labels")
     predicted = np.zeros_like(actual)
     if read.prediction is not None and prediction is not None:
-        predicted = _indices(
+        predicted = indices(
             read.prediction, pairing.predictions.name_of(prediction), settings.prediction_labels,
             classes, "--prediction-labels",
         )  # fmt: skip
@@ -286,42 +283,6 @@ def _measured_pair(
         for row, one, other in zip(rows, actual, predicted, strict=True)
     ]  # fmt: skip
     return rows, measures, read.findings
-
-
-def _indices(
-    values: NDArray[np.int32], name: str, labels: Labels, classes: Sequence[str], option: str
-) -> NDArray[np.uint8]:
-    held = list(value_counts(values))
-    unknown = set(held) - set(label_lookup(labels, classes))
-    if unknown:
-        if len(held) <= 2 * len(classes):
-            remedy = f"If that is what they mean, give {option} {_example(held, labels, classes)}."
-        else:
-            remedy = suggested_labels(held, classes)
-        raise ValueError(
-            f"{name}: found the {'value' if len(unknown) == 1 else 'values'} "
-            f"{shown_values(unknown)}, expected one of "
-            f"{shown_values(label_lookup(labels, classes))}. {remedy}"
-        )
-    return class_indices(values, labels, classes)
-
-
-def _example(held: Sequence[int], labels: Labels, classes: Sequence[str]) -> str:
-    """Labels that name all values of a mask: those that are known, and a guess at the others.
-
-    A guess where as many classes have no value in the mask as it has unknown values; else CLASS
-    stands for what the user has to say.
-    """
-    lookup = label_lookup(labels, classes)
-    unknown = [value for value in held if value not in lookup]
-    left = [name for index, name in enumerate(classes) if index not in map(lookup.get, held)]
-    if len(left) == len(unknown):
-        named = {value: classes[lookup[value]] for value in held if value in lookup}
-        named |= dict(zip(unknown, left, strict=True))
-    else:
-        named = {value: classes[index] for value, index in lookup.items()}
-        named |= dict.fromkeys(unknown, "CLASS")
-    return ",".join(f"{shown_values([value])}={named[value]}" for value in sorted(named))
 
 
 def _known(cases: pd.DataFrame, name: str, values: NDArray[np.int32]) -> list[dict[str, Any]]:

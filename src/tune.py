@@ -50,9 +50,9 @@ class View:
         value = "" if outcome.value is None else f"  mean IoU {outcome.value:.4f}"
         best = "  best so far" if standing.best and standing.best.number == outcome.number else ""
         why = f"  {outcome.reason}" if outcome.reason else ""
-        again = "  runs again" if outcome.state == "killed" else ""
+        again = f"  {what_follows(outcome)}" if outcome.state in ("killed", "interrupted") else ""
         terminal.console.print(
-            f"trial {outcome.number:3d}  {outcome.state:8s} after epoch {outcome.epoch}{value}"
+            f"trial {outcome.number:3d}  {outcome.state:11s} after epoch {outcome.epoch}{value}"
             f"{best}{why}{again}  ({standing.ended} of {standing.wanted} ended)"
         )
 
@@ -94,11 +94,18 @@ class View:
 
 def states(standing: search.Standing) -> str:
     """The numbers of trials by state, in words."""
-    order = ("complete", "pruned", "failed", "killed", "running")
+    order = ("complete", "pruned", "failed", "killed", "interrupted", "running")
     parts = [f"{standing.states[s]} {s}" for s in order if standing.states[s]]
     return f"{standing.ended} of {standing.wanted} trials ended" + (
         f" ({', '.join(parts)})" if parts else ""
     )
+
+
+def what_follows(outcome: search.Outcome) -> str:
+    """How a killed or interrupted trial goes on, under another number."""
+    if outcome.state == "killed":
+        return "it goes on from there" if outcome.epoch else "it begins again"
+    return f"the same command {'goes on from there' if outcome.epoch else 'begins it again'}"
 
 
 def described(point: Mapping[str, Any]) -> str:
@@ -252,8 +259,8 @@ def main(
 
     def on_killed(outcome: search.Outcome) -> None:
         tuning.close_run(store, outcome)
-        again = "; it runs again" if outcome.state == "killed" else f": {outcome.reason}"
-        terminal.console.print(f"trial {outcome.number:3d}  its process is gone{again}")
+        then = f": {outcome.reason}" if outcome.state == "failed" else f"; {what_follows(outcome)}"
+        terminal.console.print(f"trial {outcome.number:3d}  its process is gone{then}")
 
     opened = search.Search(setting, on_killed=on_killed)
     standing = opened.standing()

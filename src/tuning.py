@@ -179,8 +179,8 @@ def trial_folder(root: Path, study: str, outcome: search.Outcome) -> Path:
 
 def close_run(store: tracking.Store, outcome: search.Outcome) -> None:
     """Ends the run of a trial whose process is gone or failed."""
-    if outcome.run_id and outcome.state in ("killed", "failed"):
-        status = {"killed": "KILLED", "failed": "FAILED"}[outcome.state]
+    if outcome.run_id and outcome.state in search.GONE:
+        status = "FAILED" if outcome.state == "failed" else "KILLED"
         tags = {"state": outcome.state} | ({"reason": outcome.reason} if outcome.reason else {})
         tracking.end_run(tracking.Run(store, outcome.run_id), status, tags)
 

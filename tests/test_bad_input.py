@@ -141,7 +141,7 @@ def test_every_stage_refuses_a_misspelt_parameter_and_touches_nothing(
             [30, 30],
             "prepare.image_size must be divisible by 4 (train.model.depth 2)",
         ),
-        ("split__stratify_class", "tumour", "split.stratify_class must be one of ['organ']"),
+        ("split__stratify_class", "tumour", "split.stratify_class: must be one of ['organ']"),
     ],
 )
 def test_a_wrong_value_is_named_with_what_is_right(

@@ -73,6 +73,31 @@ def test_every_wrong_line_is_told_at_once(tmp_path: Path) -> None:
     assert "train.epochs: got 'none'" in str(error.value)
 
 
+def test_lines_that_do_not_fit_each_other_are_told_one_by_one(tmp_path: Path) -> None:
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8").splitlines()
+    lines = {
+        line.split(":")[0].strip(): number
+        for number, line in enumerate(text, start=1)
+        if line.split(":")[0].strip() in ("image_size", "stratify_class", "class_weights")
+    }
+    message = wrong(
+        tmp_path, "stratify_class: lesion", "stratify_class: tumour", "[128, 128]", "[120, 128]",
+        "class_weights: null", "class_weights: [1, 1]",
+    )  # fmt: skip
+    assert "has 3 wrong lines" in message
+    for parameter in ("split.stratify_class", "prepare.image_size", "train.loss.class_weights"):
+        assert f"  line {lines[parameter.split('.')[-1]]}: {parameter}: must " in message
+
+
+def test_two_mistakes_of_one_group_are_both_told(tmp_path: Path) -> None:
+    message = wrong(
+        tmp_path, "validation: 0.2", "validation: 0.9", "test: 0.2", "test: 0.3",
+        "fold: [0]", "fold: [3]",
+    )  # fmt: skip
+    assert "split.validation: 0.9 and test (0.3) together must leave patients" in message
+    assert "split.fold: must be [0] where folds is 0, got [3]" in message
+
+
 def test_a_label_for_an_unknown_class_is_refused(tmp_path: Path) -> None:
     message = wrong(tmp_path, "2: lesion}", "2: tumour}")
     assert "names the class 'tumour', which is not in classes" in message
@@ -81,17 +106,17 @@ def test_a_label_for_an_unknown_class_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("low: 3e-2, high: 1e-2", "low (0.03) must be below high (0.01)"),
-        ("low: 0, high: 1e-2", "low must be above 0 where scale is log, got 0"),
-        ("low: 3e-4", "needs low, high and scale, or choices; got ['low', 'scale']"),
-        ("choices: [0.1, 0.2]", "choices stands alone, got scale as well"),
+        ("low: 3e-2, high: 1e-2", ".low: must be below high (0.01), got 0.03"),
+        ("low: 0, high: 1e-2", ".low: must be above 0 where scale is log, got 0"),
+        ("low: 3e-4", ": needs low, high and scale, or choices; got ['low', 'scale']"),
+        ("choices: [0.1, 0.2]", ": choices stands alone, got scale as well"),
     ],
 )
 def test_a_range_that_cannot_be_searched_is_named(
     tmp_path: Path, change: str, message: str
 ) -> None:
     found = wrong(tmp_path, "low: 3e-4, high: 1e-2", change)
-    assert f"tune.space.train.learning_rate: {message}" in found
+    assert f"tune.space.train.learning_rate{message}" in found
     assert "line " in found
 
 
@@ -131,7 +156,7 @@ def test_the_parameters_of_a_search_are_not_those_of_a_model() -> None:
 def test_a_size_that_the_depth_cannot_take_is_refused(tmp_path: Path) -> None:
     message = wrong(tmp_path, "image_size: [128, 128]", "image_size: [120, 128]")
     assert (
-        "prepare.image_size must be divisible by 16 (train.model.depth 4), got [120, 128]"
+        "prepare.image_size: must be divisible by 16 (train.model.depth 4), got [120, 128]"
         in message
     )
 
@@ -159,7 +184,7 @@ def test_an_unknown_architecture_is_told_beside_other_wrong_lines(tmp_path: Path
 
 def test_an_unknown_loss_lists_the_known_ones(tmp_path: Path) -> None:
     message = wrong(tmp_path, "name: dice_cross_entropy", "name: lovasz")
-    assert "train.loss: name must be one of ['categorical_cross_entropy', 'dice'" in message
+    assert "train.loss.name: must be one of ['categorical_cross_entropy', 'dice'" in message
     assert "got 'lovasz'" in message
 
 
@@ -171,7 +196,7 @@ def test_a_parameter_that_the_loss_does_not_take_is_refused(tmp_path: Path) -> N
 @pytest.mark.parametrize("weights", ["[1, 2]", "[1, 2, 3, 4]"])
 def test_class_weights_of_the_wrong_length_are_refused(tmp_path: Path, weights: str) -> None:
     message = wrong(tmp_path, "class_weights: null", f"class_weights: {weights}")
-    assert "train.loss.class_weights must hold one number for each of the 3 classes" in message
+    assert "train.loss.class_weights: must hold one number for each of the 3 classes" in message
 
 
 def test_weights_of_deep_supervision_are_as_many_as_there_are_outputs(tmp_path: Path) -> None:
@@ -187,14 +212,17 @@ def test_weights_of_deep_supervision_are_as_many_as_there_are_outputs(tmp_path: 
 def test_a_patch_larger_than_the_prepared_slice_is_refused(tmp_path: Path) -> None:
     message = wrong(tmp_path, "patch_size: null", "patch_size: [256, 256]")
     assert (
-        "train.sampling.patch_size [256, 256] must fit into prepare.image_size [128, 128]"
+        "train.sampling.patch_size: must fit into prepare.image_size [128, 128], got [256, 256]"
         in message
     )
 
 
 def test_a_patch_that_the_depth_cannot_take_is_refused(tmp_path: Path) -> None:
     message = wrong(tmp_path, "patch_size: null", "patch_size: [72, 72]")
-    assert "sampling.patch_size must be divisible by 16 (model.depth 4), got [72, 72]" in message
+    assert (
+        "train.sampling.patch_size: must be divisible by 16 (model.depth 4), got [72, 72]"
+        in message
+    )
 
 
 def test_the_names_known_here_are_those_that_models_build() -> None:
@@ -215,10 +243,10 @@ def test_a_missing_file_names_the_way_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("folds", "fold", "message"),
     [
-        (0, "[1]", "split: fold must be [0] where folds is 0, got [1]"),
-        (3, "[0, 3]", "split: fold must be below folds (3), got [0, 3]"),
-        (3, "[1, 1]", "split: fold must name one or more folds, each once, got [1, 1]"),
-        (3, "[]", "split: fold must name one or more folds, each once, got []"),
+        (0, "[1]", "split.fold: must be [0] where folds is 0, got [1]"),
+        (3, "[0, 3]", "split.fold: must be below folds (3), got [0, 3]"),
+        (3, "[1, 1]", "split.fold: must name one or more folds, each once, got [1, 1]"),
+        (3, "[]", "split.fold: must name one or more folds, each once, got []"),
         (3, "[-1]", "split.fold.0: got -1"),
         (3, "0", "split.fold: got 0"),
     ],
@@ -292,5 +320,5 @@ def test_another_common_spacing_is_refused(tmp_path: Path, written: str) -> None
 
 def test_a_common_spacing_is_refused_where_slices_are_resized(tmp_path: Path) -> None:
     message = wrong(tmp_path, "  spacing_mm: null", "  spacing_mm: median")
-    assert "prepare.spacing_mm must be null where prepare.size_mode is resize" in message
+    assert "prepare.spacing_mm: must be null where prepare.size_mode is resize" in message
     assert "got median. Set prepare.size_mode: native or pad" in message

@@ -323,6 +323,21 @@ def test_labels_are_suggested_whole_and_guessed_only_where_one_guess_is_possible
     assert "--prediction-labels 0=background,1=organ,2=lesion,7=CLASS." in warned
 
 
+def test_unknown_values_of_many_files_are_told_once_for_each_cause(here: Path, command) -> None:
+    labels = ("--labels", "0=background,1=organ,2=lesion")
+    image = np.arange(100, dtype=np.uint8).reshape(10, 10)
+    for number, mask in enumerate((square(value=7), square(value=9), image, image.T), start=1):
+        write_picture(here / "truth" / "P1" / f"{number}.png", square())
+        write_picture(here / "method" / "P1" / f"{number}.png", mask)
+    code, _, warned = command("truth", "method", *labels, *MILLIMETRES)
+    assert code == 1
+    assert "4 problems, nothing was scored" in warned
+    one = "method/P1/1.png, method/P1/2.png: found the values 7, 9, expected one of 0, 1, 2."
+    assert f"{one} If that is what they mean, give --prediction-labels 0=background,7=o" in warned
+    other = "method/P1/3.png, method/P1/4.png: found the values 3, 4, 5, 6, 7, 8, 9, 10, …"
+    assert f"{other} (97 values), expected one of 0, 1, 2. 100 values for 3 classes look" in warned
+
+
 def test_a_volume_of_another_spacing_is_refused(here: Path, command) -> None:
     write_volume(here / "truth.nii.gz", square()[None])
     write_volume(here / "method.nii.gz", square()[None], spacing=(0.5, 0.9, 3.0))

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -275,14 +276,27 @@ def outcome_of(number: int, state: str, value: float | None = None) -> search.Ou
 
 
 def test_the_states_of_a_study_are_told_in_words() -> None:
-    states = ["complete", "pruned", "failed", "killed", "running", "waiting"]
+    states = ["complete", "pruned", "failed", "killed", "interrupted", "running", "waiting"]
     outcomes = tuple(outcome_of(number, state) for number, state in enumerate(states))
     standing = search.Standing(outcomes, wanted=10)
     # What was killed runs again, so it has not ended.
     assert tune_command.states(standing) == (
-        "3 of 10 trials ended (1 complete, 1 pruned, 1 failed, 1 killed, 1 running)"
+        "3 of 10 trials ended (1 complete, 1 pruned, 1 failed, 1 killed, 1 interrupted, 1 running)"
     )
     assert standing.left == 7
+
+
+@pytest.mark.parametrize(
+    ("state", "epoch", "said"),
+    [
+        ("killed", 3, "it goes on from there"),
+        ("killed", 0, "it begins again"),
+        ("interrupted", 3, "the same command goes on from there"),
+        ("interrupted", 0, "the same command begins it again"),
+    ],
+)
+def test_how_a_trial_goes_on_is_told(state: str, epoch: int, said: str) -> None:
+    assert tune_command.what_follows(replace(outcome_of(1, state), epoch=epoch)) == said
 
 
 def test_the_first_of_the_best_is_the_best() -> None:

@@ -7,11 +7,11 @@ default would not be noticed by the pipeline. A wrong file yields every wrong li
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError, model_validator
+from pydantic import ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -27,6 +27,7 @@ from src.config.groups import (
     Evaluate,
     Group,
     Inference,
+    Mismatch,
     Prepare,
     Split,
     Train,
@@ -61,10 +62,62 @@ class Params(Group):
     compare: Compare
     tune: Tune
 
-    @model_validator(mode="after")
-    def _space_names_parameters(self) -> Params:
+    def mismatches(self) -> Iterator[Mismatch]:
+        """Between the groups."""
+        yield from self._of_classes()
+        yield from self._of_sizes()
+        yield from self._of_the_space()
+
+    def _of_classes(self) -> Iterator[Mismatch]:
+        classes = list(self.data.classes)
+        if self.split.stratify_class not in classes[1:]:
+            yield Mismatch(
+                "split.stratify_class",
+                f"must be one of {classes[1:]} (data.classes without the background), got "
+                f"{self.split.stratify_class!r}",
+            )
+        weights = self.train.loss.class_weights
+        if weights is not None and len(weights) != len(classes):
+            yield Mismatch(
+                "train.loss.class_weights",
+                f"must hold one number for each of the {len(classes)} classes {classes}, got "
+                f"{list(weights)}",
+            )
+        elif weights is not None and not any(weights):
+            yield Mismatch("train.loss.class_weights", "must hold one number above 0")
+
+    def _of_sizes(self) -> Iterator[Mismatch]:
+        prepare, patch, depth = self.prepare, self.train.sampling.patch_size, self.train.model.depth
+        size, step = list(prepare.image_size), 2**depth
+        divisible = f"must be divisible by {step} (train.model.depth {depth}), got"
+        if prepare.size_mode == "resize":
+            if any(side % step for side in size):
+                yield Mismatch("prepare.image_size", f"{divisible} {size}")
+            if patch and any(side > whole for side, whole in zip(patch, size, strict=True)):
+                yield Mismatch(
+                    "train.sampling.patch_size",
+                    f"must fit into prepare.image_size {size}, got {list(patch)}; or set "
+                    "prepare.size_mode: native",
+                )
+            if prepare.spacing_mm is not None:
+                yield Mismatch(
+                    "prepare.spacing_mm",
+                    "must be null where prepare.size_mode is resize, which gives every slice "
+                    f"prepare.image_size whatever its pixels; got {prepare.spacing_mm}. Set "
+                    "prepare.size_mode: native or pad",
+                )
+            return
+        multiple = prepare.pad_to_multiple
+        if multiple % step:
+            yield Mismatch("prepare.pad_to_multiple", f"{divisible} {multiple}")
+        if prepare.size_mode == "pad" and any(side % multiple for side in size):
+            yield Mismatch(
+                "prepare.image_size",
+                f"must be divisible by prepare.pad_to_multiple ({multiple}), got {size}",
+            )
+
+    def _of_the_space(self) -> Iterator[Mismatch]:
         known = [f"train.{name}" for name in leaves(self.train.model_dump())]
-        wrong = []
         for key, dimension in self.tune.space.items():
             for name in [key] if dimension.multiplies is None else dimension.multiplies:
                 if name == ARCHITECTURE and dimension.choices:
@@ -85,66 +138,7 @@ class Params(Group):
                 else:
                     reason = ""
                 if reason:
-                    wrong.append(f"tune.space.{key}: {reason}")
-        if wrong:
-            raise ValueError("\n  ".join(wrong))
-        return self
-
-    @model_validator(mode="after")
-    def _groups_fit_together(self) -> Params:
-        if self.split.stratify_class not in self.data.classes[1:]:
-            raise ValueError(
-                f"split.stratify_class must be one of {list(self.data.classes[1:])} (data.classes "
-                f"without the background), got {self.split.stratify_class!r}"
-            )
-        weights = self.train.loss.class_weights
-        if weights is not None and len(weights) != len(self.data.classes):
-            raise ValueError(
-                f"train.loss.class_weights must hold one number for each of the "
-                f"{len(self.data.classes)} classes {list(self.data.classes)}, got {list(weights)}"
-            )
-        if weights is not None and not any(weights):
-            raise ValueError("train.loss.class_weights must hold one number above 0")
-        patch = self.train.sampling.patch_size
-        if (
-            patch
-            and self.prepare.size_mode == "resize"
-            and any(
-                side > whole for side, whole in zip(patch, self.prepare.image_size, strict=True)
-            )
-        ):
-            raise ValueError(
-                f"train.sampling.patch_size {list(patch)} must fit into prepare.image_size "
-                f"{list(self.prepare.image_size)}, or set prepare.size_mode: native"
-            )
-        step = 2**self.train.model.depth
-        depth = self.train.model.depth
-        if self.prepare.size_mode == "resize" and any(
-            side % step for side in self.prepare.image_size
-        ):
-            raise ValueError(
-                f"prepare.image_size must be divisible by {step} (train.model.depth {depth}), "
-                f"got {list(self.prepare.image_size)}"
-            )
-        if self.prepare.size_mode != "resize" and self.prepare.pad_to_multiple % step:
-            raise ValueError(
-                f"prepare.pad_to_multiple must be divisible by {step} (train.model.depth {depth}), "
-                f"got {self.prepare.pad_to_multiple}"
-            )
-        if self.prepare.size_mode == "resize" and self.prepare.spacing_mm is not None:
-            raise ValueError(
-                "prepare.spacing_mm must be null where prepare.size_mode is resize, which gives "
-                f"every slice prepare.image_size whatever its pixels; got {self.prepare.spacing_mm}"
-                ". Set prepare.size_mode: native or pad"
-            )
-        if self.prepare.size_mode == "pad" and any(
-            side % self.prepare.pad_to_multiple for side in self.prepare.image_size
-        ):
-            raise ValueError(
-                "prepare.image_size must be divisible by prepare.pad_to_multiple "
-                f"({self.prepare.pad_to_multiple}), got {list(self.prepare.image_size)}"
-            )
-        return self
+                    yield Mismatch(f"tune.space.{key}", reason)
 
 
 def leaves(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, model_validator
 
@@ -47,10 +48,35 @@ Size = Annotated[
 ]
 
 
+class Mismatch(NamedTuple):
+    """A parameter (its path within the group), and why it does not fit the others."""
+
+    name: str
+    reason: str
+
+
+class MismatchError(ValueError):
+    """Parameters that are possible one by one, and not together."""
+
+    def __init__(self, mismatches: Sequence[Mismatch]) -> None:
+        super().__init__("; ".join(f"{name}: {reason}" for name, reason in mismatches))
+        self.mismatches = mismatches
+
+
 class Group(BaseModel):
-    """Frozen, strict, and without names that are not known."""
+    """Frozen, strict, without names that are not known; its parameters fit each other."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if mismatches := [*self.mismatches()]:
+            raise MismatchError(mismatches)
+        return self
+
+    def mismatches(self) -> Iterator[Mismatch]:
+        """What does not fit together, where every parameter by itself is possible."""
+        yield from ()
 
 
 class Pictures(Group):
@@ -73,28 +99,31 @@ class Data(Group):
     source: str | None
     pictures: Pictures
 
-    @model_validator(mode="after")
-    def _consistent(self) -> Data:
+    def mismatches(self) -> Iterator[Mismatch]:
+        """Of classes, labels and rules."""
         if len(self.classes) < 2 or len(set(self.classes)) != len(self.classes):
-            raise ValueError(f"classes must be two or more different names, got {self.classes}")
+            yield Mismatch(
+                "classes", f"must be two or more different names, got {list(self.classes)}"
+            )
         if len(self.classes) > 256:
-            raise ValueError(f"classes must be at most 256, got {len(self.classes)}")
+            yield Mismatch("classes", f"must be at most 256, got {len(self.classes)}")
         for name in self.classes:
             if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
-                raise ValueError(
-                    f"class names take letters, digits, '_', '.' and '-', got {name!r}"
+                yield Mismatch(
+                    "classes", f"names take letters, digits, '_', '.' and '-', got {name!r}"
                 )
         for value, name in self.labels.items():
             if isinstance(value, str) and not re.fullmatch("#[0-9a-fA-F]{6}", value):
-                raise ValueError(f"labels: key {value!r} is neither a whole number nor '#rrggbb'")
+                yield Mismatch("labels", f"key {value!r} is neither a whole number nor '#rrggbb'")
             if name not in self.classes:
-                raise ValueError(
-                    f"labels: {value!r} names the class {name!r}, which is not in classes "
-                    f"{list(self.classes)}"
+                yield Mismatch(
+                    "labels",
+                    f"{value!r} names the class {name!r}, which is not in classes "
+                    f"{list(self.classes)}",
                 )
         missing = set(self.classes) - set(self.labels.values())
         if missing:
-            raise ValueError(f"labels: no mask value stands for {sorted(missing)}")
+            yield Mismatch("labels", f"no mask value stands for {sorted(missing)}")
         for rule in ("patient", "source"):
             pattern = getattr(self, rule)
             if pattern is None or pattern == "dicom":
@@ -102,12 +131,10 @@ class Data(Group):
             try:
                 groups = re.compile(pattern).groupindex
             except re.error as error:
-                raise ValueError(
-                    f"{rule}: {pattern!r} is no regular expression: {error}"
-                ) from error
+                yield Mismatch(rule, f"{pattern!r} is no regular expression: {error}")
+                continue
             if rule not in groups:
-                raise ValueError(f"{rule}: {pattern!r} has no group named (?P<{rule}>…)")
-        return self
+                yield Mismatch(rule, f"{pattern!r} has no group named (?P<{rule}>…)")
 
 
 class Audit(Group):
@@ -127,24 +154,26 @@ class Split(Group):
     folds: Annotated[int, Field(ge=0)]
     fold: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Strict(False)]
 
-    @model_validator(mode="after")
-    def _consistent(self) -> Split:
+    def mismatches(self) -> Iterator[Mismatch]:
+        """Of the shares, and of the folds."""
         if self.validation + self.test >= 1:
-            raise ValueError(
-                f"validation ({self.validation}) and test ({self.test}) together must leave "
-                "patients for training: their sum must be below 1"
+            yield Mismatch(
+                "validation",
+                f"{self.validation} and test ({self.test}) together must leave patients for "
+                "training: their sum must be below 1",
             )
-        if self.folds in (1, 2):
-            raise ValueError(f"folds must be 0 (one split) or at least 3, got {self.folds}")
         folds = list(self.fold)
-        if not folds or len(set(folds)) != len(folds):
-            raise ValueError(f"fold must name one or more folds, each once, got {folds}")
-        if max(folds) >= max(self.folds, 1):
+        if self.folds in (1, 2):
+            yield Mismatch("folds", f"must be 0 (one split) or at least 3, got {self.folds}")
+        elif not folds or len(set(folds)) != len(folds):
+            yield Mismatch("fold", f"must name one or more folds, each once, got {folds}")
+        elif max(folds) >= max(self.folds, 1):
             known = f"below folds ({self.folds})" if self.folds else "[0] where folds is 0"
-            raise ValueError(f"fold must be {known}, got {folds}")
+            yield Mismatch("fold", f"must be {known}, got {folds}")
         if self.folds and self.test_patients:
-            raise ValueError("folds and test_patients exclude each other: set one of them")
-        return self
+            yield Mismatch(
+                "test_patients", f"must be [] where folds ({self.folds}) is not 0, or folds 0"
+            )
 
 
 class LevelWidth(Group):
@@ -162,11 +191,10 @@ class Percentiles(Group):
     lower: Annotated[float, Field(ge=0, lt=100)]
     upper: Annotated[float, Field(gt=0, le=100)]
 
-    @model_validator(mode="after")
-    def _ordered(self) -> Percentiles:
+    def mismatches(self) -> Iterator[Mismatch]:
+        """Of the two ends."""
         if self.lower >= self.upper:
-            raise ValueError(f"lower ({self.lower}) must be below upper ({self.upper})")
-        return self
+            yield Mismatch("lower", f"must be below upper ({self.upper}), got {self.lower}")
 
 
 class NoWindow(Group):
@@ -197,15 +225,15 @@ class Model(Group):
     residual: bool
     deep_supervision: bool | Weights
 
-    @model_validator(mode="after")
-    def _consistent(self) -> Model:
+    def mismatches(self) -> Iterator[Mismatch]:
+        """Of the outputs and their weights."""
         weights = self.deep_supervision
         if not isinstance(weights, bool) and (len(weights) != self.depth or not weights[0]):
-            raise ValueError(
-                f"deep_supervision must be true, false or as many weights as depth ({self.depth}), "
-                f"the first above 0, got {list(weights)}"
+            yield Mismatch(
+                "deep_supervision",
+                f"must be true, false or as many weights as depth ({self.depth}), the first above "
+                f"0, got {list(weights)}",
             )
-        return self
 
 
 class Loss(Group):
@@ -215,17 +243,17 @@ class Loss(Group):
     class_weights: Weights | None
     parameters: dict[str, bool | float]
 
-    @model_validator(mode="after")
-    def _known(self) -> Loss:
+    def mismatches(self) -> Iterator[Mismatch]:
+        """Of the name, and of what this loss takes."""
         if self.name not in LOSS_PARAMETERS:
-            raise ValueError(f"name must be one of {list(LOSS_PARAMETERS)}, got {self.name!r}")
+            yield Mismatch("name", f"must be one of {list(LOSS_PARAMETERS)}, got {self.name!r}")
+            return
         known = LOSS_PARAMETERS[self.name]
         for parameter in self.parameters:
             if parameter not in known:
-                raise ValueError(
-                    f"parameters: {self.name} takes {list(known) or 'none'}, got {parameter!r}"
+                yield Mismatch(
+                    "parameters", f"{self.name} takes {list(known) or 'none'}, got {parameter!r}"
                 )
-        return self
 
 
 class Sampling(Group):
@@ -277,19 +305,18 @@ class Train(Group):
     sampling: Sampling
     augmentation: Augmentation
 
-    @model_validator(mode="after")
-    def _consistent(self) -> Train:
+    def mismatches(self) -> Iterator[Mismatch]:
+        """Of the epochs, and of the patches and the network."""
         if self.warmup_epochs >= self.epochs:
-            raise ValueError(
-                f"warmup_epochs ({self.warmup_epochs}) must be below epochs ({self.epochs})"
+            yield Mismatch(
+                "warmup_epochs", f"must be below epochs ({self.epochs}), got {self.warmup_epochs}"
             )
-        step = 2**self.model.depth
-        if self.sampling.patch_size and any(side % step for side in self.sampling.patch_size):
-            raise ValueError(
-                f"sampling.patch_size must be divisible by {step} (model.depth "
-                f"{self.model.depth}), got {list(self.sampling.patch_size)}"
+        step, patch = 2**self.model.depth, self.sampling.patch_size
+        if patch and any(side % step for side in patch):
+            yield Mismatch(
+                "sampling.patch_size",
+                f"must be divisible by {step} (model.depth {self.model.depth}), got {list(patch)}",
             )
-        return self
 
 
 class Inference(Group):
@@ -328,22 +355,20 @@ class Dimension(Group):
     choices: Annotated[tuple[bool | int | float | str | None, ...], Strict(False)] | None = None
     multiplies: Words | None = None
 
-    @model_validator(mode="after")
-    def _range_or_choices(self) -> Dimension:
+    def mismatches(self) -> Iterator[Mismatch]:
+        """Of ends and choices; of the dimension as a whole where no one line is wrong."""
         given = [name for name in ("low", "high", "scale") if getattr(self, name) is not None]
         if self.choices is not None:
             if given or self.multiplies:
-                raise ValueError(f"choices stands alone, got {[*given, 'multiplies'][0]} as well")
+                yield Mismatch("", f"choices stands alone, got {[*given, 'multiplies'][0]} as well")
             if len(self.choices) < 2 or len(set(self.choices)) != len(self.choices):
-                raise ValueError(f"choices must be two or more, got {list(self.choices)}")
-            return self
-        if self.low is None or self.high is None or self.scale is None:
-            raise ValueError(f"needs low, high and scale, or choices; got {given or 'neither'}")
-        if self.low >= self.high:
-            raise ValueError(f"low ({self.low}) must be below high ({self.high})")
-        if self.scale == "log" and self.low <= 0:
-            raise ValueError(f"low must be above 0 where scale is log, got {self.low}")
-        return self
+                yield Mismatch("choices", f"must be two or more, got {list(self.choices)}")
+        elif self.low is None or self.high is None or self.scale is None:
+            yield Mismatch("", f"needs low, high and scale, or choices; got {given or 'neither'}")
+        elif self.low >= self.high:
+            yield Mismatch("low", f"must be below high ({self.high}), got {self.low}")
+        elif self.scale == "log" and self.low <= 0:
+            yield Mismatch("low", f"must be above 0 where scale is log, got {self.low}")
 
 
 class Tune(Group):

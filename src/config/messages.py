@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, get_args
 
 from pydantic import BaseModel
@@ -19,7 +19,9 @@ def wrong_lines(content: Any, entries: Sequence[Any], known: type[BaseModel]) ->
         entries: Of a `ValidationError`.
         known: The model that the file was checked against.
     """
-    located = [(*_locate(content, entry), entry) for entry in entries]
+    located = [
+        (*_locate(content, one), one) for entry in entries for one in _one_by_one(content, entry)
+    ]
     meant = {
         (*where[:-1], _likely_name(where, known))
         for where, _, _, entry in located
@@ -30,6 +32,27 @@ def wrong_lines(content: Any, entries: Sequence[Any], known: type[BaseModel]) ->
         for one in located
         if not (one[-1]["type"] == "missing" and tuple(one[0]) in meant)
     ]
+
+
+def _one_by_one(content: Any, entry: Any) -> Iterator[Any]:
+    """A pydantic error; one for each parameter where several do not fit each other."""
+    mismatches = getattr(entry.get("ctx", {}).get("error"), "mismatches", None)
+    if mismatches is None:
+        yield entry
+        return
+    group = content
+    for part in entry["loc"]:
+        group = group.get(part, group)  # a discriminator stands in the location alone
+    for name, reason in mismatches:
+        yield {**entry, "loc": (*entry["loc"], *_parts(name, group)), "msg": reason}
+
+
+def _parts(name: str, group: Any) -> list[str]:
+    """A path such as `model.depth` one by one; a name in the file may hold dots itself."""
+    if not name or name in group:
+        return [name] * bool(name)
+    first, _, rest = name.partition(".")
+    return [first, *_parts(rest, group[first])]
 
 
 def _locate(content: Any, entry: Any) -> tuple[list[Any], int | None, Any]:

@@ -18,12 +18,13 @@ from src.search.storage import (
     serve_dashboard,
     storage_address,
 )
-from src.search.study import Outcome, Search, Setting, Standing
+from src.search.study import GONE, Outcome, Search, Setting, Standing
 from src.search.trial import RunningTrial, run_trial
 from src.search.worker import Start, Worker
 
 __all__ = [
     "ENVIRONMENT",
+    "GONE",
     "Dimension",
     "Outcome",
     "RunningTrial",

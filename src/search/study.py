@@ -28,6 +28,7 @@ INTERRUPTED = "interrupted"  # ended by Ctrl-C, which does not count as an attem
 BASELINE = "baseline"  # the trial of the present parameters, which is not pruned
 RUN = "mlflow_run"
 FACTS = "facts"
+GONE = ("killed", "interrupted", "failed")  # states of a trial whose process told no end
 IDENTITY = "identity"  # tells a study from another of the same name in another database
 
 
@@ -69,7 +70,8 @@ class Outcome:
 
     Attributes:
         number: Optuna's.
-        state: waiting, running, complete, pruned, failed; killed where another one follows it.
+        state: waiting, running, complete, pruned, failed; killed, or interrupted by Ctrl-C, where
+            another one follows it.
         value: What it reached, of the last epoch that it reported; None before the first.
         epoch: The last that it reported; 0 before the first.
         point: Name of a dimension -> value.
@@ -255,7 +257,7 @@ class Search:
                 self.study.add_trial(_follower(trial))
         for trial in running:
             outcome = self._outcome(trial.number)
-            if outcome.state in ("killed", "failed"):
+            if outcome.state in GONE:
                 self._on_killed(outcome)
 
     def _with_sign_of_life(self) -> set[int]:
@@ -385,10 +387,11 @@ def _follower(trial: Any) -> Any:
 
 
 def _outcome_of(trial: Any, is_followed: bool) -> Outcome:
-    state = {"FAIL": "killed" if is_followed else "failed"}.get(
-        trial.state.name, trial.state.name.lower()
-    )
     attributes = trial.user_attrs
+    state = trial.state.name.lower()
+    if state == "fail":
+        again = "interrupted" if INTERRUPTED in attributes else "killed"
+        state = again if is_followed else "failed"
     reason = str(attributes.get(REASON, ""))
     if state == "failed" and not reason:
         reason = f"its process was killed {_attempts(trial)} times"

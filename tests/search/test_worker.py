@@ -152,10 +152,10 @@ def test_ctrl_c_leaves_a_study_that_goes_on(address: str, tmp_path: Path) -> Non
     process.communicate(timeout=30)
     assert not any(is_alive(pid) for pid in pids)
     opened = Search(setting(address, "s", 2, retries=0))  # an interruption is no kill
-    assert opened.standing().states == {"killed": 2, "waiting": 2}
+    assert opened.standing().states == {"interrupted": 2, "waiting": 2}
     work(opened, tmp_path, "fine")
     standing = opened.standing()
-    assert standing.states == {"killed": 2, "complete": 2}
+    assert standing.states == {"interrupted": 2, "complete": 2}
     assert sorted(one.first for one in standing.outcomes if one.state == "complete") == [0, 1]
 
 
