@@ -35,7 +35,7 @@ from src.data.arrays import Arrays, open_arrays  # noqa: E402
 from src.data.augmentation import Augmentation  # noqa: E402
 from src.data.pipeline import TrainingCases, whole_slices  # noqa: E402
 from src.data.sampling import Sampling  # noqa: E402
-from src.stages.train import trainable_network  # noqa: E402
+from src.stages.training_setup import trainable_network  # noqa: E402
 
 # What a case passes through, in order, and the changes that stand for it.
 GEOMETRY = (

@@ -321,7 +321,8 @@ def _refuse_impossible(
         )
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out {out}: this is a file. Name a folder.")
-    if out.is_dir() and any(out.iterdir()) and not overwrite:
+    # A table alone is that of scans that all failed.
+    if out.is_dir() and any(path.name != TABLE for path in out.iterdir()) and not overwrite:
         raise ValueError(
             f"--out {out}: the folder is not empty. Name another one, or add --overwrite to "
             "replace files of the same names."

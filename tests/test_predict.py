@@ -433,6 +433,9 @@ def test_a_picture_that_is_bad_by_itself_keeps_its_message(here: Path, command) 
     assert code == 1
     assert "1.png: found a PNG without its end marker" in warned
     assert "the file is cut off" in rows(here / "out")[0]["error"]
+    write_ct(path, 1)
+    assert command("in", "--out", "out")[0] == 0  # there is nothing that could be lost
+    assert rows(here / "out")[0]["error"] == ""
 
 
 def test_where_a_mask_cannot_be_written_the_work_ends_and_no_table_is_left(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from src import terminal, tracking
+from src import figures, terminal, tracking
 from src.data.arrays import Arrays
 from src.files import whole_folder
 
@@ -71,6 +71,14 @@ def run_description(name: str, arrays: Arrays, trainable: int, policy: str) -> s
         f"validated on {side('validation')}, tested on {side('test')}. Classes: "
         f"{', '.join(arrays.classes)}.\n\nResearch use only; not a clinical device."
     )
+
+
+def log_curves(run: tracking.Run, progress: Progress, classes: tuple[str, ...]) -> None:
+    """Draws the learning curves into a run."""
+    columns = {key: [row[key] for row in progress.history] for key in progress.history[0]}
+    columns.pop("epoch")
+    curves = figures.learning_curves(columns, class_names=classes, best_epoch=progress.best_epoch)
+    tracking.log_figure(run, curves, "figures/learning_curves.png")
 
 
 def write_curves(folder: Path, history: list[dict[str, float]]) -> None:
