@@ -139,7 +139,7 @@ def test_every_stage_refuses_a_misspelt_parameter_and_touches_nothing(
         (
             "prepare__image_size",
             [30, 30],
-            "prepare.image_size must be divisible by 4 (train.model.depth 2)",
+            "prepare.image_size: must be divisible by 4 (train.model.depth 2)",
         ),
         ("split__stratify_class", "tumour", "split.stratify_class: must be one of ['organ']"),
     ],

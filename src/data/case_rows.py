@@ -18,7 +18,7 @@ from src.data.hashes import hash_of_even, mask_hash, slice_hash
 from src.data.intensities import Intensities, intensities
 from src.data.masks import value_counts
 from src.data.matching import Pair
-from src.data.patients import Rules
+from src.data.patients import Rules, unnamed
 from src.data.pictures import PictureScale, single_channel
 from src.data.readers import read_labels, read_mask, read_stored
 from src.data.scans import ScanFile, split_suffix, unreadable
@@ -115,6 +115,8 @@ def _read_pair(
     if any(problem.kind == "size-mismatch" for problem in problems):
         return PairRead([], problems)
     depth, height, width = values.array.shape
+    if depth == 1 and image.kind == "volume" and rules.is_by_stem(image):
+        return PairRead([], [unnamed(image)])  # of several slices of a patient each has a name
     z, y, x = values.spacing_mm
     rows: list[Row] = []
     unknown: set[int] = set()

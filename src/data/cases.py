@@ -15,6 +15,7 @@ from src.data.findings import Finding
 from src.data.masks import label_lookup, shown_values, suggested_labels
 from src.data.matching import match
 from src.data.parallel import Progress, batches, in_order, no_progress
+from src.data.patient_doubts import patient_doubts
 from src.data.patients import Rules, pseudonyms
 from src.data.pictures import PictureScale
 from src.data.roles import Roles
@@ -82,7 +83,7 @@ def build_cases(
     rules = Rules(patient, source, Roles(image_words, mask_words))
     scans, findings = list_scans(root)
     pairs, problems = match(scans, image_words=image_words, mask_words=mask_words)
-    findings += problems
+    findings += problems + patient_doubts((image for image, _ in pairs), rules)
     lookup = label_lookup(labels, classes)
     read = partial(read_pairs, root, rules, list(classes), lookup, pictures)
     rows: list[Row] = []

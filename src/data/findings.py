@@ -27,6 +27,8 @@ MEANINGS: dict[str, str] = {
     "matched-in-part": "an image and a mask whose names agree in part alone",
     "patient-unknown": "a file whose patient the rule does not tell",
     "source-unknown": "a file whose scanner or site the rule does not tell",
+    "patient-split": "one PatientID under several patients",
+    "patient-folders": "folders taken for patients that lie in other folders with a name",
     "many-scans": "several volumes taken for one patient",
     "size-mismatch": "a mask of another size than its image",
     "geometry-mismatch": "a mask that lies elsewhere in space than its image",

@@ -21,7 +21,7 @@ class Rules:
     Attributes:
         patient: A regular expression with the group `patient`, searched in the image's relative
             path; "dicom" (PatientID); or None: the deepest folder that is no role word, else the
-            stem of a volume.
+            stem of a volume of several slices.
         source: A regular expression with the group `source`; "dicom" (manufacturer and model); or
             None: no source.
         roles: What a role word is.
@@ -44,18 +44,19 @@ class Rules:
         """The patient of an image, or why it cannot be told."""
         if self.patient is not None:
             return self._told("patient", self.patient, image, image.patient)
-        folders = image.files[0].split("/")[:-1]
-        named = [folder for folder in folders if not self.roles.is_role(folder)]
-        if named:
+        if named := self._folders(image):
             return named[-1]
         if image.kind == "volume":
             return split_suffix(image.path)[0].rpartition("/")[2]
-        return Finding(
-            "patient-unknown", "error", (image.path,), "no folder that names a patient",
-            "a folder for each patient, or a rule",
-            "Set data.patient in params.yaml to a regular expression on the path, such as "
-            "'(?P<patient>[^/_]+)_[0-9]+[.]png$'" + (", or to dicom." if image.series else "."),
-        )  # fmt: skip
+        return unnamed(image)
+
+    def is_by_stem(self, image: ScanFile) -> bool:
+        """Whether the name of the file alone names the patient of a volume."""
+        return self.patient is None and not self._folders(image)
+
+    def _folders(self, image: ScanFile) -> list[str]:
+        folders = image.files[0].split("/")[:-1]
+        return [folder for folder in folders if not self.roles.is_role(folder)]
 
     def source_of(self, image: ScanFile) -> str | Finding:
         """The scanner or site of an image, "" without a rule, or why it cannot be told."""
@@ -77,6 +78,17 @@ class Rules:
             f"Mend data.{group} in params.yaml so that it fits every image{without}, or rename the "
             "file.",
         )  # fmt: skip
+
+
+def unnamed(image: ScanFile) -> Finding:
+    """Says that nothing names the patient of a slice."""
+    suffix = split_suffix(image.files[0])[1].lstrip(".").replace(".", "[.]") or "png"
+    return Finding(
+        "patient-unknown", "error", (image.path,), "no folder that names a patient",
+        "a folder for each patient, or a rule",
+        "Set data.patient in params.yaml to a regular expression on the path, such as "
+        f"'(?P<patient>[^/_]+)_[0-9]+[.]{suffix}$'" + (", or to dicom." if image.series else "."),
+    )  # fmt: skip
 
 
 def pseudonyms(rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:

@@ -1,0 +1,96 @@
+"""One patient under two names could stand on two sides of the split."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.data.conftest import (
+    ct,
+    organ,
+    write_ct_picture,
+    write_picture,
+    write_series,
+    write_volume,
+)
+
+
+def add_study(root, path, seed, patient="made-up"):
+    """A series in images/PATH, and its mask in masks/PATH."""
+    write_series(root / "images" / path, ct(seed, depth=2), name=path, patient=patient)
+    write_volume(root / "masks" / f"{path}.nii.gz", organ(depth=2),
+                 spacing=(0.75, 0.5, 2.5), origin=(1.0, 2.0, 0.0))  # fmt: skip
+
+
+def add_slice(root, path, seed):
+    write_ct_picture(root / "images" / f"{path}.png", seed)
+    write_picture(root / "masks" / f"{path}.png", organ()[0])
+
+
+def told(findings):
+    return [(finding.kind, finding.severity) for finding in findings]
+
+
+def test_two_studies_of_one_patient_id_are_an_error_without_a_rule(build, tmp_path):
+    add_study(tmp_path, "2020", 1, patient="A")
+    add_study(tmp_path, "2021", 2, patient="A")
+    add_study(tmp_path, "2022", 3, patient="B")
+    _, findings = build()
+    assert told(findings) == [("patient-split", "error")]
+    assert findings[0].found == "one PatientID in the headers of 2 patients (2020, 2021)"
+    assert "data.patient in params.yaml to dicom" in findings[0].remedy
+    assert build(patient="dicom")[1] == []
+
+
+def test_a_rule_of_the_users_own_may_differ_from_the_patient_ids(build, tmp_path):
+    for number, patient in enumerate("AAB", start=1):
+        add_study(tmp_path, f"p{number}", number, patient=patient)
+    _, findings = build(patient="images/(?P<patient>[^/]+)/")
+    assert told(findings) == [("patient-split", "warning")]
+
+
+def test_one_patient_id_for_all_was_written_by_a_program_and_says_nothing(build, tmp_path):
+    for number in (1, 2, 3):
+        add_study(tmp_path, f"p{number}", number, patient="anonymous")
+    assert build()[1] == []
+
+
+def test_folders_of_studies_below_those_of_patients_are_a_warning(build, tmp_path):
+    for seed, path in enumerate(("P1/2020-01-03/a", "P1/2021-07-01/a", "P2/2020-05-05/a")):
+        add_slice(tmp_path, path, seed)
+    _, findings = build()
+    assert told(findings) == [("patient-folders", "warning")]
+    assert "P1 with 2020-01-03, 2021-07-01" in findings[0].found
+    assert "If P1 is the patient, set data.patient" in findings[0].remedy
+    table, findings = build(patient="(?P<patient>[^/]+)/[^/]+/[^/]+$")  # as the remedy has it
+    assert table["patient"].unique().tolist() == ["P1", "P2"]
+    assert findings == []
+
+
+def test_a_patient_in_several_folders_with_a_name_is_a_warning(build, tmp_path):
+    for seed, path in enumerate(("P1/first/a", "P2/first/a")):
+        add_slice(tmp_path, path, seed)
+    table, findings = build()
+    assert table["patient"].unique().tolist() == ["first"]
+    assert told(findings) == [("patient-folders", "warning")]
+    assert "first in P1, P2" in findings[0].found
+
+
+@pytest.mark.parametrize("paths", [("P1/a", "P2/a"), ("cohort/P1/a", "cohort/P2/a")])
+def test_folders_of_patients_alone_or_in_one_folder_are_no_doubt(build, tmp_path, paths):
+    for seed, path in enumerate(paths):
+        add_slice(tmp_path, path, seed)
+    table, findings = build()
+    assert table["patient"].unique().tolist() == ["P1", "P2"]
+    assert findings == []
+
+
+def test_a_volume_of_one_slice_does_not_name_a_patient_by_its_stem(build, tmp_path):
+    for name in ("P1_001", "P1_002"):
+        write_volume(tmp_path / "images" / f"{name}.nii.gz", ct(1))
+        write_volume(tmp_path / "masks" / f"{name}.nii.gz", organ())
+    table, findings = build()
+    assert table.empty
+    assert told(findings) == [("patient-unknown", "error")] * 2
+    assert "'(?P<patient>[^/_]+)_[0-9]+[.]nii[.]gz$'" in findings[0].remedy
+    table, findings = build(patient="(?P<patient>[^/_]+)_[0-9]+[.]nii[.]gz$")
+    assert table["patient"].tolist() == ["P1", "P1"]
