@@ -71,6 +71,36 @@ def test_no_empty_folder_of_earlier_data_is_left(repository: Path, tmp_path: Pat
     assert first.name not in here
 
 
+def test_a_linked_folder_is_an_error_for_dvc_would_leave_it_out(
+    repository: Path, tmp_path: Path
+) -> None:
+    write_phantom(tmp_path / "mine", patients=4, seed=2)
+    first = min((tmp_path / "mine" / "images").iterdir())
+    kept = tmp_path / "elsewhere"
+    shutil.move(first, kept)
+    first.symlink_to(kept, target_is_directory=True)
+    done = run(repository, "src.ingest", str(tmp_path / "mine"))
+    assert done.returncode == 1
+    assert f"images/{first.name}: a link to a folder, which DVC does not follow" in done.stdout
+    assert len(list((repository / "data" / "images").glob("*/*"))) == 3  # as before
+    copy = tmp_path / "copy"
+    subprocess.run(["cp", "-rL", str(tmp_path / "mine"), str(copy)], check=True)  # the remedy
+    done = run(repository, "src.ingest", str(copy))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(list((repository / "data" / "images").glob("*/*"))) == 4
+
+
+def test_a_linked_file_is_brought_in_as_what_it_leads_to(repository: Path, tmp_path: Path) -> None:
+    write_phantom(tmp_path / "mine", patients=4, seed=2)
+    first = min((tmp_path / "mine" / "images").rglob("*.png"))
+    content = first.read_bytes()
+    first.rename(tmp_path / "elsewhere.png")
+    first.symlink_to(tmp_path / "elsewhere.png")
+    done = run(repository, "src.ingest", str(tmp_path / "mine"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (repository / "data" / first.relative_to(tmp_path / "mine")).read_bytes() == content
+
+
 def test_data_with_an_error_change_nothing(repository: Path, tmp_path: Path) -> None:
     write_phantom(tmp_path / "mine", patients=4, seed=2)
     broken = sorted((tmp_path / "mine" / "images").rglob("*.png"))[0]

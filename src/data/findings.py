@@ -14,6 +14,7 @@ Severity = Literal["error", "warning"]
 # What each kind means, in words that hold no file name: a report may print them.
 MEANINGS: dict[str, str] = {
     "unknown-file": "a file of a format that is not read",
+    "linked-folder": "a link to a folder, which DVC does not follow",
     "unreadable": "a file that is damaged, cut off or of a form that is not read",
     "slice-spacing": "a DICOM series whose slices are not evenly spaced",
     "no-images": "no image at all",

@@ -162,6 +162,25 @@ def _folders(
         yield Path(where), sorted(name for name in names if not name.startswith("."))
 
 
+def linked_folders(root: Path) -> list[Finding]:
+    """An error for each link to a folder below `root`: what lies there DVC would not version."""
+    links = sorted(
+        (Path(where) / name).relative_to(root).as_posix()
+        for where, folders, _ in os.walk(root)
+        for name in folders
+        if not name.startswith(".") and os.path.islink(f"{where}/{name}")  # noqa: PTH114
+    )
+    return [
+        Finding(
+            "linked-folder", "error", (link,), "a link to a folder, which DVC does not follow",
+            "a folder",
+            "Put the folder itself in place of the link: `cp -rL FOLDER COPY` makes a copy without "
+            "links.",
+        )
+        for link in links
+    ]  # fmt: skip
+
+
 def _leads_back(here: Path, folder: Path) -> bool:
     """Whether a folder is a link to the one that it lies in, or to one above."""
     return folder.is_symlink() and here.is_relative_to(folder.resolve())

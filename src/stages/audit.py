@@ -25,6 +25,7 @@ from src.data.audit import (
 from src.data.cases import build_cases, write_cases
 from src.data.findings import Finding, count_of
 from src.data.readers import PictureScale
+from src.data.scans import linked_folders
 from src.files import whole_file, write_text
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def audit(data: Path, params: Params) -> tuple[pd.DataFrame, list[Finding]]:
         )
     workers = os.cpu_count() or 1
     pictures = PictureScale(**params.data.pictures.model_dump())
+    links = linked_folders(data)
     table, signatures, findings = build_cases(
         data,
         **params.data.model_dump(exclude={"pictures"}),
@@ -77,7 +79,7 @@ def audit(data: Path, params: Params) -> tuple[pd.DataFrame, list[Finding]]:
     limits = None
     if window.kind == "level_width":
         limits = (window.level - window.width / 2, window.level + window.width / 2)
-    findings += audit_cases(
+    findings += links + audit_cases(
         table, classes=params.data.classes, pictures=pictures, window=limits, near=near
     )
     return table, findings
