@@ -34,6 +34,7 @@ class Row(NamedTuple):
     source: str
     image_path: str
     mask_path: str
+    series: str  # Series Instance UID of DICOM
     slice: int
     height: int
     width: int
@@ -136,8 +137,9 @@ def _read_pair(
         of_mask = hash_of_even(labels.shape, *counts) if len(counts) == 1 else mask_hash(labels)
         rows.append(
             Row(
-                case_id, patient, source, image_path, mask_path, number, height, width, y, x, z,
-                image_hash, of_mask, values.stored_dtype, *found, tuple(pixels), thumb,
+                case_id, patient, source, image_path, mask_path, sys.intern(image.series), number,
+                height, width, y, x, z, image_hash, of_mask, values.stored_dtype, *found,
+                tuple(pixels), thumb,
             )
         )  # fmt: skip
     return PairRead(rows, problems, tuple(unknown), mask.path)

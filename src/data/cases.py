@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _TEXT = (
     "case_id", "patient", "pseudonym", "case_pseudonym", "source", "image_path", "mask_path",
-    "sha256_image", "sha256_mask", "stored_dtype", "group",
+    "series", "sha256_image", "sha256_mask", "stored_dtype", "group",
 )  # fmt: skip
 _PACKED = 2048  # rows that are read before they are packed
 _WHOLE = ("slice", "height", "width")
@@ -38,8 +38,8 @@ _NUMBERS = (
 )  # fmt: skip
 _COLUMNS = (
     "case_id", "patient", "pseudonym", "case_pseudonym", "source", "image_path", "mask_path",
-    "slice", "height", "width", "spacing_y_mm", "spacing_x_mm", "thickness_mm", "sha256_image",
-    "sha256_mask", "stored_dtype", "hu_min", "hu_p01", "hu_p50", "hu_p99", "hu_max",
+    "series", "slice", "height", "width", "spacing_y_mm", "spacing_x_mm", "thickness_mm",
+    "sha256_image", "sha256_mask", "stored_dtype", "hu_min", "hu_p01", "hu_p50", "hu_p99", "hu_max",
 )  # fmt: skip
 
 

@@ -16,12 +16,12 @@ def volumes_and_positions(cases: pd.DataFrame) -> tuple[NDArray[np.int64], NDArr
     """The scan of each slice and its place in it.
 
     A file of several slices is a scan. Files of one slice are one scan where they lie in one
-    folder and are of one patient: in the order of `slice` where that tells them apart (DICOM
-    series; several in one folder are taken apart by the order of their names), else of their
-    names, with numbers in them compared as numbers (2.png before 10.png).
+    folder and are of one patient and one DICOM series: in the order of `slice` (of a DICOM series
+    the place), and where that is the same of their names, with numbers in them compared as numbers
+    (2.png before 10.png).
 
     Args:
-        cases: The case table: patient, image_path and slice of each row.
+        cases: The case table: patient, image_path, series and slice of each row.
 
     Returns:
         volume (N,) int64 from 0, numbered in the order of the table, and position (N,) int64 from
@@ -31,16 +31,15 @@ def volumes_and_positions(cases: pd.DataFrame) -> tuple[NDArray[np.int64], NDArr
     shared = {path for path, number in in_file.items() if number > 1}
     folders: dict[tuple[str, ...], list[int]] = {}
     paths, places = cases["image_path"].tolist(), cases["slice"].tolist()
-    for row, (patient, path) in enumerate(zip(cases["patient"], paths, strict=True)):
+    columns = zip(cases["patient"], paths, cases["series"], strict=True)
+    for row, (patient, path, series) in enumerate(columns):
         name = path if path in shared else path.rpartition("/")[0]
-        folders.setdefault((patient, name), []).append(row)
+        folders.setdefault((patient, name, series), []).append(row)
 
     volumes, positions = np.zeros(len(cases), np.int64), np.zeros(len(cases), np.int64)
-    stacks: list[list[int]] = []
     for rows in folders.values():
-        rows.sort(key=lambda row: (_natural(paths[row]), places[row]))
-        stacks += _series(rows, places) if len({places[row] for row in rows}) > 1 else [rows]
-    for volume, rows in enumerate(sorted(stacks, key=min)):
+        rows.sort(key=lambda row: (places[row], _natural(paths[row])))
+    for volume, rows in enumerate(sorted(folders.values(), key=min)):
         volumes[rows] = volume
         positions[rows] = np.arange(len(rows))
     return volumes, positions
@@ -51,18 +50,6 @@ def _natural(path: str) -> list[tuple[int, str]]:
     return [
         (int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", path)
     ]
-
-
-def _series(rows: list[int], places: list[int]) -> list[list[int]]:
-    """Rows sorted by name -> stacks sorted by place, no place twice in one of them."""
-    stacks: list[dict[int, int]] = []
-    for row in rows:
-        place = places[row]
-        free = next((stack for stack in stacks if place not in stack), None)
-        if free is None:
-            stacks.append(free := {})
-        free[place] = row
-    return [[stack[place] for place in sorted(stack)] for stack in stacks]
 
 
 def neighbours(

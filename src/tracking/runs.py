@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-PRIVATE_COLUMNS = frozenset({"patient", "case_id", "image_path", "mask_path"})
+PRIVATE_COLUMNS = frozenset({"patient", "case_id", "image_path", "mask_path", "series"})
 _PARAMETER_LENGTH = 500  # what the UI still shows well; the whole is kept in parameters.json
 
 

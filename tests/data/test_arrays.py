@@ -15,6 +15,7 @@ def cases(subsets: list[str]) -> pd.DataFrame:
             "patient": [f"{n}" for n in range(len(subsets))],
             "image_path": [f"{n}/1.png" for n in range(len(subsets))],
             "mask_path": [f"{n}/1_mask.png" for n in range(len(subsets))],
+            "series": "",
             "slice": 0,
             "case_pseudonym": [f"P-{n}/000" for n in range(len(subsets))],
             "pseudonym": [f"P-{n}" for n in range(len(subsets))],

@@ -47,7 +47,7 @@ def test_the_table_holds_a_row_per_slice(build, tmp_path):
 
 
 def test_two_images_that_differ_in_suffix_alone_keep_different_ids(build, tmp_path):
-    write_series(tmp_path / "P1" / "CT", ct(1, depth=2))
+    sets = write_series(tmp_path / "P1" / "CT", ct(1, depth=2))
     write_volume(tmp_path / "P1" / "mask.nii.gz", organ(depth=2),
                  spacing=(0.75, 0.5, 2.5), origin=(1.0, 2.0, 0.0))  # fmt: skip
     write_ct_picture(tmp_path / "P1" / "CT" / "00.png", 2)
@@ -55,6 +55,8 @@ def test_two_images_that_differ_in_suffix_alone_keep_different_ids(build, tmp_pa
     table, findings = build()
     assert findings == []
     assert table["case_id"].tolist() == ["P1/CT/00.dcm", "P1/CT/00.png", "P1/CT/01"]
+    series = sets[0].SeriesInstanceUID
+    assert table["series"].tolist() == [series, "", series]
 
 
 def test_several_volumes_in_a_patients_folder_are_a_warning(build, tmp_path):

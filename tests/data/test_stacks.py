@@ -6,8 +6,9 @@ from src.data.stacks import neighbours, volumes_and_positions
 
 
 def cases(*rows):
-    """A case table of (patient, image path, slice)."""
-    return pd.DataFrame(rows, columns=["patient", "image_path", "slice"])
+    """A case table of (patient, image path, slice), with a series where that is DICOM."""
+    rows = [row if len(row) == 4 else (*row, "") for row in rows]
+    return pd.DataFrame(rows, columns=["patient", "image_path", "slice", "series"])
 
 
 def placed(*rows):
@@ -44,11 +45,12 @@ def test_dicom_files_go_by_their_place_in_the_series_not_by_their_names():
     assert found == [(0, 2), (0, 0), (0, 1)]
 
 
-def test_two_series_in_a_folder_are_two_scans():
+def test_two_series_in_a_folder_are_two_scans_whatever_their_files_are_called():
     found = placed(
-        ("a", "x/1-0.dcm", 0), ("a", "x/1-1.dcm", 1), ("a", "x/2-0.dcm", 0), ("a", "x/2-1.dcm", 1)
-    )
-    assert found == [(0, 0), (0, 1), (1, 0), (1, 1)]
+        ("a", "x/1.dcm", 0, "A"), ("a", "x/2.dcm", 0, "B"), ("a", "x/3.dcm", 1, "B"),
+        ("a", "x/4.dcm", 1, "A"), ("a", "x/5.dcm", 2, "A"), ("a", "x/6.dcm", 2, "B"),
+    )  # fmt: skip
+    assert found == [(0, 0), (1, 0), (1, 1), (0, 1), (0, 2), (1, 2)]
 
 
 def table(context, volumes, positions, sizes=None):

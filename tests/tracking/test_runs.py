@@ -134,7 +134,7 @@ def test_each_context_is_a_dataset_with_the_data_hash(store: tracking.Store) -> 
     }
 
 
-@pytest.mark.parametrize("column", ["patient", "case_id", "image_path", "mask_path"])
+@pytest.mark.parametrize("column", ["patient", "case_id", "image_path", "mask_path", "series"])
 def test_a_table_that_names_patients_or_files_is_refused(
     store: tracking.Store, column: str
 ) -> None:
