@@ -1,20 +1,20 @@
 """The scores of other methods, kept in external/NAME: pseudonyms only, so git may hold them.
 
-They are of the test patients of this repository, all of them and no other, under the same spacing
-and tolerance as those of the networks: `compare` sets them side by side.
+They are of the test patients of this repository, all of them and no other, under the same labels,
+spacing and tolerance as those of the networks: `compare` sets them side by side.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from src import tracking
-from src.config import ARCHITECTURES
+from src.config import ARCHITECTURES, Params, truth_parameters
 from src.data.cases import read_cases
 from src.data.findings import count_of
 from src.data.scans import ScanFile
@@ -27,6 +27,13 @@ if TYPE_CHECKING:
     from src.scoring import SubsetScores
 
 FOLDER = "external"
+_RULES = {
+    "data_hash": "other data",
+    "split_hash": "another split",
+    "truth_hash": "other classes or labels",
+    "spacing_mm": "another data.pictures.spacing_mm",
+    "tolerance_mm": "another evaluate.tolerance_mm",
+}
 
 
 @dataclass(frozen=True)
@@ -135,24 +142,37 @@ def check_name(name: str) -> None:
         )
 
 
-def write_external(root: Path, name: str, scores: SubsetScores, about: dict[str, Any]) -> Path:
+def _rules(root: Path, params: Params) -> dict[str, Any]:
+    """What scores hang on; those of a method are compared with the networks' where it is equal."""
+    return {
+        "data_hash": tracking.data_hash(root),
+        "split_hash": tracking.split_hash(root / "prepared" / "split.csv"),
+        "truth_hash": tracking.short_hash(truth_parameters(params)),
+        "spacing_mm": list(params.data.pictures.spacing_mm),
+        "tolerance_mm": params.evaluate.tolerance_mm,
+    }
+
+
+def write_external(
+    root: Path, params: Params, name: str, scores: SubsetScores, about: dict[str, Any]
+) -> Path:
     """Writes the scores of a method, whole or not at all.
 
     Args:
         root: The repository.
+        params: All parameters.
         name: Of the method; an older result of this name is replaced.
         scores: Of all test patients, pseudonyms only.
         about: What else is said in scores.json.
 
     Returns:
-        The folder: counts.csv, and scores.json with the hashes of data and split.
+        The folder: counts.csv, and scores.json with what the scores hang on.
     """
     folder = root / FOLDER / name
     content = {
         "name": name,
-        "data_hash": tracking.data_hash(root),
-        "split_hash": tracking.split_hash(root / "prepared" / "split.csv"),
         **about,
+        **_rules(root, params),
         "test": scores.summary.to_dict(),
     }
     with whole_folder(folder) as aside:
@@ -161,34 +181,31 @@ def write_external(root: Path, name: str, scores: SubsetScores, about: dict[str,
     return folder
 
 
-def read_external(root: Path, classes: Sequence[str]) -> tuple[dict[str, pd.DataFrame], list[str]]:
-    """The results of other methods that belong to today's data and split.
+def read_external(root: Path, params: Params) -> tuple[dict[str, pd.DataFrame], list[str]]:
+    """The results of other methods that belong to today's data, split and rules.
 
     Args:
         root: The repository.
-        classes: Class names of today.
+        params: All parameters of today.
 
     Returns:
         Name of a method -> its counts as `scoring.read_counts` gives them, by name; and a sentence
-        for each method that is left out, as its patients are not those of today.
+        for each method that is left out, as it was scored on others or by other rules.
     """
     from src.scoring import read_counts
 
-    today = {
-        "data_hash": tracking.data_hash(root),
-        "split_hash": tracking.split_hash(root / "prepared" / "split.csv"),
-    }
+    today = _rules(root, params)
     found: dict[str, pd.DataFrame] = {}
     left_out = []
     for path in sorted((root / FOLDER).glob("*/scores.json")):
         content = json.loads(path.read_text(encoding="utf-8"))
-        counts = read_counts(path.parent / "counts.csv")
-        same_classes = {f"true_positives_{name}" for name in classes} <= set(counts.columns)
-        if same_classes and all(content[key] == value for key, value in today.items()):
-            found[path.parent.name] = counts
+        other = [name for name, value in today.items() if content.get(name) != value]
+        if not other:
+            found[path.parent.name] = read_counts(path.parent / "counts.csv")
             continue
+        rules = ", ".join(_RULES[name] for name in other)
         left_out.append(
-            f"{FOLDER}/{path.parent.name} is of other data, another split or other classes, and is "
-            "left out. Score it again with `python -m src.score`, or remove the folder."
+            f"{FOLDER}/{path.parent.name} was scored under {rules}, and is left out. Score "
+            "it again with `python -m src.score`, or remove the folder."
         )
     return found, left_out

@@ -243,8 +243,8 @@ def main(
     about = {"tolerance_mm": settings.tolerance_mm, "missing_taken_as_empty": pairing.num_missing}
     files = cases["case_id"].tolist() if compared_on is not None else None
     write(out, scores, {"truth": str(truth), "prediction": str(prediction), **about}, files)
-    if name is not None:
-        write_external(root, name, scores, about)
+    if name is not None and params is not None:
+        write_external(root, params, name, scores, about)
     report(scores, name or prediction.name, settings)
     added = f"; `dvc repro compare` reads external/{name}" if name else ""
     terminal.console.print(f"Look at {out / FILES[1]} and {out / FILES[0]}{added}")
@@ -264,6 +264,7 @@ def _compared_on(
         )
     for what, found, expected in (
         ("classes", settings.classes, params.data.classes),
+        ("--labels", settings.truth_labels, params.data.labels),
         ("--tolerance-mm", settings.tolerance_mm, params.evaluate.tolerance_mm),
     ):
         if found != expected:

@@ -14,7 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from src import search, terminal, tracking
-from src.config import Params, load_params
+from src.config import Params, load_params, truth_parameters
 
 VIEW_SECONDS = 1.0
 
@@ -143,7 +143,9 @@ def setting_of(
     tuning.check_prepared(root)
     fold = params.split.fold[0]
     facts = tuning.facts_of(
-        params, space, tracking.provenance(root, root / "prepared" / "split.csv", fold)
+        params,
+        space,
+        tracking.provenance(root, root / "prepared" / "split.csv", truth_parameters(params), fold),
     )
     return search.Setting(
         name=study or f"study-{tracking.short_hash(facts)}",
@@ -267,7 +269,9 @@ def main(
     terminal.console.print(
         f"{setting.name}: {states(standing)}, in {search.hide_password(setting.address)}"
     )
-    origin = tracking.provenance(root, root / "prepared" / "split.csv", params.split.fold[0])
+    origin = tracking.provenance(
+        root, root / "prepared" / "split.csv", truth_parameters(params), params.split.fold[0]
+    )
     deadline = None if tune.minutes is None else time.monotonic() + 60 * tune.minutes
     try:
         with tuning.study_run(store, params, opened, origin) as run:

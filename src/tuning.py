@@ -287,7 +287,7 @@ def register_best(root: Path, params: Params, store: tracking.Store, best: searc
     """Registers the model of the best trial; it becomes champion if it beats today's.
 
     On the same data and the same validation patients, by the score that `compare` chooses by. A
-    champion of other data or another split stays: the scores cannot be compared.
+    champion of other data, another split or other classes stays: the scores cannot be compared.
 
     Returns:
         One sentence on what was done.
@@ -317,7 +317,7 @@ def register_best(root: Path, params: Params, store: tracking.Store, best: searc
         made = tracking.register_champion(store, best.run_id, model, **details)
         return f"{name} version {made.version} is champion: {reason}"
     held = before.tags.get(tracking.SCORE_TAG)
-    alike = all(before.tags.get(tag) == origin.get(tag) for tag in ("data_hash", "split_hash"))
+    alike = all(before.tags.get(tag) == origin.get(tag) for tag in tracking.COMPARABLE)
     if alike and held is not None and score > float(held):
         made = tracking.register_champion(store, best.run_id, model, **details)
         return (
@@ -328,7 +328,8 @@ def register_best(root: Path, params: Params, store: tracking.Store, best: searc
     why = (
         f"with {float(held):.4f} on the same validation patients"
         if alike and held is not None
-        else "as it was made of other data or another split, so the two cannot be compared"
+        else "as it was made of other data, another split or other classes, so the two cannot be "
+        "compared"
     )
     return (
         f"{name} version {made.version} is registered ({reason}); version {before.version} stays "

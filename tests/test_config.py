@@ -52,6 +52,13 @@ def test_a_value_out_of_range_is_shown(tmp_path: Path) -> None:
     assert "train.learning_rate: got -1" in message
 
 
+def test_a_single_look_with_dropout_is_refused_for_it_has_no_other_to_differ_from(
+    tmp_path: Path,
+) -> None:
+    message = wrong(tmp_path, "dropout_runs: 10", "dropout_runs: 1")
+    assert "evaluate.dropout_runs: must be 0 (none) or at least 2, got 1" in message
+
+
 def test_a_tolerance_below_zero_is_refused(tmp_path: Path) -> None:
     message = wrong(tmp_path, "tolerance_mm: 2.0", "tolerance_mm: -1.0")
     assert "evaluate.tolerance_mm: got -1.0" in message

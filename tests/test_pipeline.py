@@ -285,7 +285,7 @@ def test_a_method_of_another_split_is_left_out_aloud_and_the_champion_is_named_a
         said = finished("python", "-m", "src.stages.compare")
     finally:
         shutil.rmtree(folder)
-    assert "warning: external/old is of other data, another split or other classes" in said
+    assert "warning: external/old was scored under other data, another split, " in said
     assert said.splitlines()[-1].startswith(f"{MODEL} version 1 is champion: unet, ")
 
 

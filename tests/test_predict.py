@@ -21,7 +21,10 @@ ROOT = Path(__file__).parent.parent
 CONSTANT = Preprocessing(-100.0, 100.0, 0.5, 1.0, "native", (16, 16), 4)
 # Softmax of these logits: 1/4, 1/2, 1/4; every pixel is organ.
 LOGITS = (0.0, log(2), 0.0)
-TAGS = {"data_hash": "d" * 32, "split_hash": "5" * 32, "git_commit": "c" * 40, "git_dirty": "false"}
+TAGS = {
+    "data_hash": "d" * 32, "split_hash": "5" * 32, "truth_hash": "f" * 6, "git_commit": "c" * 40,
+    "git_dirty": "false",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -476,17 +476,33 @@ def test_compare_takes_the_named_methods_of_todays_data_and_split(
     repository: Path, command
 ) -> None:
     command("data", "method", "--name", "nnunet")
-    classes = ("background", "organ", "lesion")
-    found, left_out = read_external(repository, classes)
+    params = load_params(repository / "params.yaml")
+    found, left_out = read_external(repository, params)
     assert (list(found), left_out) == (["nnunet"], [])
     assert found["nnunet"]["true_positives_lesion"].tolist() == [90, 0, 117, 0]
-    assert read_external(repository, (*classes, "vessel"))[0] == {}  # it was not asked for that
+    labels = {0: "background", 1: "lesion", 2: "organ"}
+    for changed, words in (
+        ({"data": params.data.model_copy(update={"labels": labels})}, "other classes or labels"),
+        ({"evaluate": params.evaluate.model_copy(update={"tolerance_mm": 3.0})},
+         "another evaluate.tolerance_mm"),
+    ):  # fmt: skip
+        found, left_out = read_external(repository, params.model_copy(update=changed))
+        assert found == {}
+        assert f"external/nnunet was scored under {words}, and is left out" in left_out[0]
     split = repository / "prepared" / "split.csv"
     split.write_text(split.read_text(encoding="utf-8").replace("train", "validation"), "utf-8")
-    found, left_out = read_external(repository, classes)
+    found, left_out = read_external(repository, params)
     assert found == {}
     (sentence,) = left_out
-    assert "external/nnunet is of other data, another split or other classes" in sentence
+    assert "external/nnunet was scored under another split" in sentence
+
+
+def test_a_named_method_is_scored_by_the_labels_of_the_networks(repository: Path, command) -> None:
+    swapped = ("--labels", "0=background,1=lesion,2=organ")
+    code, _, warned = command("data", "method", "--name", "nnunet", *swapped)
+    assert code == 1
+    assert "--name nnunet: found --labels {0: 'background', 1: 'lesion'" in warned
+    assert not (repository / "external").exists()
 
 
 def test_a_folder_within_data_may_be_the_truth(repository: Path, command) -> None:

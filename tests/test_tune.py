@@ -23,7 +23,10 @@ from tests.tiny_models import save_threshold_model
 
 ROOT = Path(__file__).parent.parent
 MODEL = "ct-segmentation"
-TAGS = {"data_hash": "d" * 32, "split_hash": "5" * 32, "git_commit": "c" * 40, "git_dirty": "false"}
+TAGS = {
+    "data_hash": "d" * 32, "split_hash": "5" * 32, "truth_hash": "f" * 6, "git_commit": "c" * 40,
+    "git_dirty": "false",
+}  # fmt: skip
 SPACE = """
   space:
     train.learning_rate: {low: 1e-3, high: 3e-2, scale: log}
@@ -215,6 +218,7 @@ def test_a_study_touches_no_output_of_the_pipeline_and_leaves_no_checkpoint(
 
 
 OTHER_DATA, OTHER_SPLIT = TAGS | {"data_hash": "e" * 32}, TAGS | {"split_hash": "6" * 32}
+OTHER_LABELS = TAGS | {"truth_hash": "0" * 6}
 
 
 @pytest.fixture(scope="module")
@@ -238,6 +242,7 @@ def candidates(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[track
         (0.6, TAGS, 1, "version 1 stays champion, with 0.6000"),  # no better is not better
         (0.5, OTHER_DATA, 1, "so the two cannot be compared"),
         (0.5, OTHER_SPLIT, 1, "so the two cannot be compared"),
+        (0.5, OTHER_LABELS, 1, "so the two cannot be compared"),
     ],
 )
 def test_the_best_trial_becomes_champion_only_if_it_beats_todays_on_the_same_patients(

@@ -45,6 +45,7 @@ __all__ = [
     "leaves",
     "load_params",
     "public_parameters",
+    "truth_parameters",
 ]
 
 
@@ -204,6 +205,14 @@ def _plain(node: Any) -> Any:
         if isinstance(node, kind):
             return kind(node)
     return node
+
+
+def truth_parameters(params: Params) -> dict[str, Any]:
+    """What the values in masks mean: scores under another meaning cannot be compared."""
+    return {
+        "classes": list(params.data.classes),
+        "labels": {str(value): name for value, name in params.data.labels.items()},
+    }
 
 
 def public_parameters(params: Params, architecture: str, fold: int | None = None) -> dict[str, Any]:

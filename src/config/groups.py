@@ -339,6 +339,11 @@ class Evaluate(Group):
     gallery_slices: Annotated[int, Field(ge=0, le=1000)]
     dropout_runs: Annotated[int, Field(ge=0, le=100)]
 
+    def mismatches(self) -> Iterator[Mismatch]:
+        """Of the looks with dropout, which are compared with each other."""
+        if self.dropout_runs == 1:
+            yield Mismatch("dropout_runs", "must be 0 (none) or at least 2, got 1")
+
 
 class Compare(Group):
     """The choice among architectures, and the registry."""

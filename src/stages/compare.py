@@ -191,7 +191,7 @@ def main() -> None:
             for cls, numbers in metric_files(candidate).items():
                 path = aside / candidate.name / f"{cls}.json"
                 write_text(path, json.dumps(numbers, indent=2) + "\n")
-    counts, left_out = read_external(root, params.data.classes)
+    counts, left_out = read_external(root, params)
     for reason in left_out:
         terminal.warn(reason)
     options = {"seed": params.evaluate.seed, "resamples": params.evaluate.bootstrap_resamples}

@@ -18,7 +18,7 @@ import typer
 from numpy.typing import NDArray
 
 from src import figures, terminal, tracking
-from src.config import Params, load_params, public_parameters
+from src.config import Params, load_params, public_parameters, truth_parameters
 from src.data.splits import fold_folder
 from src.evaluation.failures import failure_tags
 from src.evaluation.overlap import QUANTITIES
@@ -292,7 +292,9 @@ def _log(
         run_name(params, architecture, fold),
         parameters=public_parameters(params, architecture, fold),
         tags={
-            **tracking.provenance(root, root / "prepared" / "split.csv", fold),
+            **tracking.provenance(
+                root, root / "prepared" / "split.csv", truth_parameters(params), fold
+            ),
             "architecture": architecture,
             "fold": str(fold),
         },

@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from src import tracking
-from src.config import Params, public_parameters
+from src.config import Params, public_parameters, truth_parameters
 from src.data.splits import fold_folder
 from src.scoring import metric_group, metrics_of
 from src.stages.candidates import OUT_OF_FOLD, RULE, Candidate, out_of_fold
@@ -19,8 +19,8 @@ from src.stages.score_table import markdown_table
 def register(root: Path, params: Params, chosen: Candidate) -> str:
     """Registers the chosen model; it takes the alias `champion` unless a better one holds it.
 
-    A champion of the same data and the same split stays where its validation score is not beaten;
-    one of other data is replaced, as their scores cannot be compared.
+    A champion of the same data, split and classes stays where its validation score is not beaten;
+    another one is replaced, as their scores cannot be compared.
 
     Returns:
         One sentence on what was done.
@@ -32,7 +32,9 @@ def register(root: Path, params: Params, chosen: Candidate) -> str:
     origin: Mapping[str, str] = chosen.trained
     run_id, model = chosen.trained["run_id"], label(params, chosen.name, min(chosen.folds))
     if len(chosen.folds) > 1:
-        origin = tracking.provenance(root, root / "prepared" / "split.csv")
+        origin = tracking.provenance(
+            root, root / "prepared" / "split.csv", truth_parameters(params)
+        )
         run_id, model = (
             ensemble_run(root, params, store, chosen, origin),
             label(params, chosen.name),
@@ -40,17 +42,17 @@ def register(root: Path, params: Params, chosen: Candidate) -> str:
     score = chosen.validation_score
     before, left = tracking.champion(store, name), ""
     if before is not None and before.run_id != run_id:
-        same = all(before.tags.get(tag) == origin[tag] for tag in ("data_hash", "split_hash"))
+        same = all(before.tags.get(tag) == origin[tag] for tag in tracking.COMPARABLE)
         held = before.tags.get(tracking.SCORE_TAG)
         if same and held is not None and float(held) >= score:
             return (
                 f"{name} version {before.version} stays champion: {RULE} {float(held):.4f} on the "
-                f"same data and split, {model} reached {score:.4f}"
+                f"same data, split and classes, {model} reached {score:.4f}"
             )
         if not same:
             left = (
-                f". Version {before.version} was of other data or another split, whose scores do "
-                f"not compare; it stays at models:/{name}/{before.version}"
+                f". Version {before.version} was of other data, another split or other classes, "
+                f"whose scores do not compare; it stays at models:/{name}/{before.version}"
             )
     try:
         logged = tracking.model_of(store, run_id)

@@ -16,7 +16,7 @@ import numpy as np
 import typer
 
 from src import terminal, tracking
-from src.config import Params, load_params, public_parameters
+from src.config import Params, load_params, public_parameters, truth_parameters
 from src.data.arrays import Arrays, open_arrays
 from src.data.splits import fold_folder
 from src.files import md5_of
@@ -92,7 +92,9 @@ def train(
     cases, validation = slices_of(settings, arrays)
     steps = cases.steps_per_epoch
     public = public_parameters(params, architecture, fold)
-    provenance = tracking.provenance(root, root / "prepared" / "split.csv", fold)
+    provenance = tracking.provenance(
+        root, root / "prepared" / "split.csv", truth_parameters(params), fold
+    )
     fingerprint = tracking.run_name(
         architecture,
         {

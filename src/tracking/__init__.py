@@ -8,6 +8,7 @@ Importing this package imports no MLflow, which takes seconds: hashes and names 
 """
 
 from src.tracking.origin import (
+    COMPARABLE,
     PROVENANCE,
     UNKNOWN,
     data_hash,
@@ -61,6 +62,7 @@ from src.tracking.store import (
 
 __all__ = [
     "CHAMPION",
+    "COMPARABLE",
     "EXPERIMENT",
     "INFERENCE_PACKAGES",
     "PRIVATE_COLUMNS",

@@ -13,7 +13,9 @@ from typing import Any
 
 from src.files import md5_of
 
-PROVENANCE = ("data_hash", "split_hash", "git_commit", "git_dirty")
+# Scores can be compared where these are equal: of the same images, patients and meaning of a mask.
+COMPARABLE = ("data_hash", "split_hash", "truth_hash")
+PROVENANCE = (*COMPARABLE, "git_commit", "git_dirty")
 UNKNOWN = "none"  # what a tag says where there is no data.dvc, no split or no git repository
 
 
@@ -78,17 +80,20 @@ def git_state(root: Path) -> tuple[str, bool]:
         return UNKNOWN, True
 
 
-def provenance(root: Path, split: Path, fold: int | None = None) -> dict[str, str]:
-    """The tags that say what made a run: data hash, split hash, git commit, dirty flag.
+def provenance(
+    root: Path, split: Path, truth: Mapping[str, Any], fold: int | None = None
+) -> dict[str, str]:
+    """The tags that say what made a run: hashes of data, split and truth, git commit, dirty flag.
 
     Args:
         root: Where the code runs: the repository, or DVC's temporary copy of it.
         split: The split table.
+        truth: What the values in masks mean: its hash is the truth hash.
         fold: The fold of the run; None for a run of all folds in the table.
     """
     commit, dirty = git_state(root)
-    values = (data_hash(root), split_hash(split, fold), commit, str(dirty).lower())
-    return dict(zip(PROVENANCE, values, strict=True))
+    hashes = (data_hash(root), split_hash(split, fold), short_hash(truth))
+    return dict(zip(PROVENANCE, (*hashes, commit, str(dirty).lower()), strict=True))
 
 
 def short_hash(parameters: Mapping[str, Any]) -> str:

@@ -236,7 +236,7 @@ def _version_of(
     if missing:
         raise ValueError(
             f"run {run_id} cannot be registered without the tags {', '.join(missing)}. "
-            "Start it with start_run(..., tags=provenance(root, split))."
+            "Start it with start_run(..., tags=provenance(root, split, truth))."
         )
     if not client.search_registered_models(f"name = '{name}'"):
         client.create_registered_model(name)

@@ -14,7 +14,10 @@ import pytest
 from src import tracking
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-TAGS = {"data_hash": "d" * 32, "split_hash": "5" * 32, "git_commit": "c" * 40, "git_dirty": "false"}
+TAGS = {
+    "data_hash": "d" * 32, "split_hash": "5" * 32, "truth_hash": "f" * 6, "git_commit": "c" * 40,
+    "git_dirty": "false",
+}  # fmt: skip
 
 
 @pytest.fixture(autouse=True)

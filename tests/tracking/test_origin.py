@@ -73,10 +73,12 @@ def test_without_a_repository_the_commit_is_none_and_dirty(tmp_path: Path) -> No
     assert tracking.git_state(tmp_path) == ("none", True)
 
 
-def test_provenance_names_data_split_commit_and_dirty_flag(tmp_path: Path) -> None:
-    assert tracking.provenance(tmp_path, tmp_path / "split.csv") == {
+def test_provenance_names_data_split_truth_commit_and_dirty_flag(tmp_path: Path) -> None:
+    truth = {"classes": ["background", "lesion"]}
+    assert tracking.provenance(tmp_path, tmp_path / "split.csv", truth) == {
         "data_hash": "none",
         "split_hash": "none",
+        "truth_hash": tracking.short_hash(truth),
         "git_commit": "none",
         "git_dirty": "true",
     }

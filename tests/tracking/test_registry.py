@@ -186,7 +186,7 @@ def test_a_long_model_card_is_cut_to_what_every_database_takes(
 
 def test_a_run_without_provenance_is_not_registered(store: tracking.Store) -> None:
     run_id = finished_run(store, tags={"data_hash": "d", "git_commit": "c"})
-    with pytest.raises(ValueError, match="without the tags split_hash, git_dirty"):
+    with pytest.raises(ValueError, match="without the tags split_hash, truth_hash, git_dirty"):
         register(store, run_id, "models:/m-0", "unknown")
 
 
