@@ -1,7 +1,8 @@
 """What is compared: an architecture with the scores of its folds, read and pooled.
 
 Of several folds the test scores are out of fold: each patient is scored by the model that did not
-see it, and stands in the mean once.
+see it, and stands in the mean once. The validation scores are pooled alike, and of them the choice
+is made: what chooses is what is shown.
 """
 
 from __future__ import annotations
@@ -50,10 +51,16 @@ class Candidate:
 
     @property
     def validation_score(self) -> float:
-        """What the choice rests on: mean over the folds; -1 if none could be scored."""
+        """What the choice rests on: mean over the validation patients; -1 if none is scored."""
+        mean = self.pooled["validation"].summary.to_dict()["dice"][MEAN_FOREGROUND]
+        return -1.0 if mean is None else float(mean)
+
+    @property
+    def mean_of_folds(self) -> float | None:
+        """Mean of the folds' own validation means, where a small fold weighs like a large one."""
         found = [fold["validation"]["dice"][MEAN_FOREGROUND] for fold in self.folds.values()]
         scored = [value for value in found if value is not None]
-        return float(np.mean(scored)) if scored else -1.0
+        return float(np.mean(scored)) if scored else None
 
     @property
     def scores(self) -> dict[str, Any]:
@@ -69,7 +76,7 @@ class Candidate:
     @property
     def rule(self) -> str:
         """The rule of the choice and the value reached, in words."""
-        folds = f", mean of {len(self.folds)} folds" if len(self.folds) > 1 else ""
+        folds = f" ({len(self.folds)} folds pooled)" if len(self.folds) > 1 else ""
         return f"{RULE}{folds} {self.validation_score:.4f}"
 
 

@@ -39,7 +39,8 @@ def choose(candidates: Sequence[Candidate]) -> Candidate:
 def headline(candidates: Sequence[Candidate], chosen: str) -> dict[str, Any]:
     """All of the comparison, for programs: patient means with intervals.
 
-    With several folds also the mean foreground Dice of each, and the mean that decides.
+    With several folds also the mean foreground Dice of each, and the mean of these, which decides
+    nothing: the choice rests on `validation`, where each patient counts once.
     """
     content: dict[str, Any] = {"champion": chosen}
     for candidate in candidates:
@@ -59,7 +60,7 @@ def headline(candidates: Sequence[Candidate], chosen: str) -> dict[str, Any]:
             for subset in SUBSETS
         }
         if len(candidate.folds) > 1:
-            content[candidate.name]["mean_of_folds"] = candidate.validation_score
+            content[candidate.name]["mean_of_folds"] = candidate.mean_of_folds
             content[candidate.name]["folds"] = {
                 f"fold{fold}": {s: result[s]["dice"][MEAN_FOREGROUND] for s in SUBSETS}
                 for fold, result in candidate.folds.items()

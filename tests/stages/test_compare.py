@@ -9,7 +9,7 @@ import pytest
 from src.config import load_params
 from src.scoring import scores_of
 from src.stages.candidates import OUT_OF_FOLD, Candidate, out_of_fold, pool, read_candidate
-from src.stages.compare import choose, headline, metric_files
+from src.stages.compare import choose, comparison, headline, metric_files
 from src.stages.registration import model_card
 
 ROOT = Path(__file__).parents[2]
@@ -49,21 +49,38 @@ def fold(validation: float | None) -> dict[str, Any]:
     return {
         "validation": {"dice": {"lesion": validation, "mean_foreground": validation}},
         "test": {"dice": dict.fromkeys((*CLASSES, "mean_foreground"), 0.5)},
-        "trained": {"parameters": 1234, "run_id": "r", "recipe": "3f9c1e"},
+        "trained": {
+            "parameters": 1234,
+            "run_id": "r",
+            "recipe": "3f9c1e",
+            "seconds": 60.0,
+            "peak_memory_mb": 800,
+        },
+        "seconds_per_slice": 0.05,
     }
 
 
 def candidate(
     name: str, *validation: float | None, test: dict[int, pd.DataFrame] | None = None
 ) -> Candidate:
-    test = test or {0: table(p=0.6, q=0.6)}
-    sides = {"validation": {0: table(v=validation[0], w=validation[0])}, "test": test}
+    """Of a fold for each validation score, which both of its patients have."""
+    held = {n: table(**{f"v{n}": value, f"w{n}": value}) for n, value in enumerate(validation)}
+    return pooled(name, held, test or {0: table(p=0.6, q=0.6)})
+
+
+def pooled(
+    name: str, validation: dict[int, pd.DataFrame], test: dict[int, pd.DataFrame]
+) -> Candidate:
+    means = {
+        number: scores_of(counts, CLASSES, seed=1, resamples=2).summary.to_dict()["dice"]["lesion"]
+        for number, counts in validation.items()
+    }
     return Candidate(
         name,
-        {number: fold(value) for number, value in enumerate(validation)},
+        {number: fold(value) for number, value in means.items()},
         {
             subset: scores_of(pool(tables, subset), CLASSES, seed=1, resamples=100)
-            for subset, tables in sides.items()
+            for subset, tables in (("validation", validation), ("test", test))
         },
     )
 
@@ -82,11 +99,25 @@ def test_of_equals_the_first_by_name_is_chosen() -> None:
     assert choose([candidate("b", 0.5), candidate("a", 0.5)]).name == "a"
 
 
-def test_the_choice_rests_on_the_mean_over_the_folds() -> None:
+def test_the_choice_rests_on_the_patients_of_all_folds() -> None:
     found = choose([candidate("a", 0.9, 0.3), candidate("b", 0.5, 0.8), candidate("c", None, 0.64)])
     assert found.name == "b"
     assert found.validation_score == pytest.approx(0.65)
-    assert found.rule.endswith("on validation, mean of 2 folds 0.6500")
+    assert found.rule.endswith("on validation (2 folds pooled) 0.6500")
+
+
+def test_what_chooses_is_what_is_shown_where_folds_differ_in_size() -> None:
+    # Folds of one and of three patients: a has the better mean over patients, b that of folds.
+    test = {0: table(p=0.5)}
+    a = pooled("a", {0: table(v=0.2), 1: table(w=0.8, x=0.8, y=0.8)}, test)
+    b = pooled("b", {0: table(v=0.8), 1: table(w=0.5, x=0.5, y=0.5)}, test)
+    assert (a.mean_of_folds, b.mean_of_folds) == (pytest.approx(0.5), pytest.approx(0.65))
+    chosen = choose([a, b])
+    assert chosen.name == "a"
+    assert chosen.validation_score == pytest.approx((0.2 + 3 * 0.8) / 4)
+    assert metric_files(chosen)["lesion"]["validation"]["dice"] == chosen.validation_score
+    shown = comparison([a, b], {}, "a", EVALUATE)["models"][0]
+    assert shown["validation_dice"] == chosen.validation_score
 
 
 def test_each_patient_of_every_fold_counts_once_in_the_mean() -> None:
@@ -115,7 +146,7 @@ def test_the_headline_leaves_the_background_out_and_keeps_intervals() -> None:
     assert set(content["a"]) == {"validation", "test"}
 
 
-def test_the_headline_of_several_folds_has_each_of_them_and_the_mean_that_decides() -> None:
+def test_the_headline_of_several_folds_has_each_of_them_and_their_mean() -> None:
     content = headline([candidate("a", 0.25, 0.75)], "a")["a"]
     assert content["mean_of_folds"] == 0.5
     assert content["folds"]["fold1"] == {"validation": 0.75, "test": 0.5}
