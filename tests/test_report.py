@@ -20,6 +20,14 @@ def text_of(page: str) -> str:
     return " ".join(re.sub(r"<[^>]*>", " ", body).split())
 
 
+def only_the_champion(reports: Path) -> None:
+    """Leaves no other model in the comparison."""
+    path = reports / "comparison.json"
+    content = json.loads(path.read_text())
+    content["models"] = [one for one in content["models"] if one["name"] == CHAMPION]
+    path.write_text(json.dumps(content | {"pairs": []}))
+
+
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_reports(tmp_path_factory.mktemp("project") / "reports")
@@ -80,6 +88,28 @@ def test_with_ten_test_patients_nothing_says_that_they_are_few(tmp_path: Path) -
     assert "unetpp, fold 1" in text
 
 
+def test_the_test_patients_of_one_split_decide_nothing(page: str) -> None:
+    text = text_of(page)
+    assert "The test patients are read once for each model and decide nothing." in text
+    assert "optimistic" not in text
+
+
+def test_of_several_folds_the_choice_has_seen_the_test_patients(tmp_path: Path) -> None:
+    text = text_of(build_report(write_reports(tmp_path / "reports", folds=2)))
+    assert "decide nothing" not in text
+    assert "No model saw its own test patients. But the choice among architectures did" in text
+    assert text.count("slightly optimistic") == 2  # in the comparison, and among the limits
+
+
+def test_of_several_folds_of_a_single_model_there_was_no_choice(tmp_path: Path) -> None:
+    reports = write_reports(tmp_path / "reports", folds=2)
+    only_the_champion(reports)
+    text = text_of(build_report(reports))
+    assert "No model saw its own test patients." in text
+    assert "optimistic" not in text
+    assert "decide nothing" not in text
+
+
 def test_a_class_without_truth_in_the_test_split_is_named_and_not_averaged(tmp_path: Path) -> None:
     text = text_of(build_report(write_reports(tmp_path / "reports", absent="lesion")))
     assert "No truth in the test split: lesion." in text
@@ -123,10 +153,7 @@ def test_a_source_that_was_not_trained_on_is_named(tmp_path: Path) -> None:
 
 def test_a_single_model_was_not_chosen(tmp_path: Path) -> None:
     reports = write_reports(tmp_path / "reports")
-    path = reports / "comparison.json"
-    content = json.loads(path.read_text())
-    content["models"] = [one for one in content["models"] if one["name"] == CHAMPION]
-    path.write_text(json.dumps(content | {"pairs": []}))
+    only_the_champion(reports)
     text = text_of(build_report(reports))
     assert "The only model that was trained; tested on 6 patients." in text
     assert "Chosen" not in text

@@ -28,7 +28,8 @@ RULE = "patient-mean foreground Dice on validation"
 OUT_OF_FOLD = (
     "The test scores are out of fold: each patient was segmented by the model that saw it neither "
     "in training nor in validation. The ensemble of these models has seen all of the patients, so "
-    "it has no score of its own on them."
+    "it has no score of its own on them. Where architectures were chosen among, the choice saw "
+    "them too, on validation in another fold: the scores of the chosen one are slightly optimistic."
 )
 
 Scores = Mapping[str, Any]

@@ -1,8 +1,10 @@
 """Stage `compare`: chooses among the architectures on validation, and registers the choice.
 
-The test figures stand beside the validation figures and decide nothing. Of several folds they are
-out of fold: each patient is scored by the model that did not see it, and stands in the mean once.
-What is registered is then the ensemble of the folds.
+The test figures stand beside the validation figures. With one split they decide nothing. With
+several folds they are out of fold: each patient is scored by the model that did not see it, and
+stands in the mean once. But who is tested in one fold validates in another, so the choice among
+architectures has seen the test patients, and the test figure of the chosen one is slightly
+optimistic. What is registered is then the ensemble of the folds.
 """
 
 from __future__ import annotations

@@ -172,6 +172,7 @@ def test_the_model_card_of_an_ensemble_says_that_its_scores_are_those_of_its_mem
     card = model_card("unet, ensemble of 2 folds", candidate("unet", 0.5, 0.5))
     assert card.startswith("**unet, ensemble of 2 folds**, 1,234 parameters each, chosen by")
     assert OUT_OF_FOLD in card
+    assert "the scores of the chosen one are slightly optimistic" in card
 
 
 def write(folder: Path, *, test: pd.DataFrame) -> None:
