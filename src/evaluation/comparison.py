@@ -1,7 +1,7 @@
 """Is one model better than another? Paired over patients, with an interval and a corrected p."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -72,7 +72,8 @@ def compare(
 
     Returns:
         A comparison for each pair, in the order of `scores`; with a reference it comes second, so
-        that a positive difference means better than it.
+        that a positive difference means better than it. `p_holm` is over these pairs; where other
+        classes stand in the same table, `corrected` makes it anew over all of them.
 
     Raises:
         ValueError: If there are fewer than two models, patients differ between them, a score is
@@ -99,10 +100,21 @@ def compare(
         found.append(
             Comparison(first, second, interval, int(one_sided.sum()), p_value, p_value, smallest)
         )
-    corrected = holm([comparison.p_value for comparison in found])
-    return [
-        replace(comparison, p_holm=float(p)) for comparison, p in zip(found, corrected, strict=True)
-    ]
+    return corrected(found)
+
+
+def corrected(table: Sequence[Comparison]) -> list[Comparison]:
+    """Correct p once over all comparisons that stand in one table.
+
+    Args:
+        table: Every comparison shown together, such as those of all classes; what `p_holm` says
+            before does not count.
+
+    Returns:
+        The comparisons in the same order, with `p_holm` for their number.
+    """
+    p_holm = holm([comparison.p_value for comparison in table])
+    return [replace(one, p_holm=float(p)) for one, p in zip(table, p_holm, strict=True)]
 
 
 def signed_rank_p(differences: ArrayLike) -> float:
@@ -142,12 +154,12 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
     Source: Holm 1979.
     """
     p = np.asarray(p_values, dtype=np.float64)
-    corrected = np.full(p.shape, np.nan)
+    p_holm = np.full(p.shape, np.nan)
     tests = np.flatnonzero(~np.isnan(p))
     order = tests[np.argsort(p[tests], kind="stable")]
     stepped = p[order] * np.arange(order.size, 0, -1)
-    corrected[order] = np.minimum(np.maximum.accumulate(stepped), 1.0)
-    return corrected
+    p_holm[order] = np.minimum(np.maximum.accumulate(stepped), 1.0)
+    return p_holm
 
 
 def _checked_table(scores: Mapping[str, Mapping[str, float]]) -> dict[str, NDArray[np.float64]]:

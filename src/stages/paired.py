@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from src import terminal
-from src.evaluation.comparison import Comparison, compare
+from src.evaluation.comparison import Comparison, compare, corrected
 from src.evaluation.overlap import MEAN_FOREGROUND, mean_foreground
 from src.scoring import json_number
 from src.stages.score_table import with_ends
@@ -54,31 +54,33 @@ def paired_differences(
 
     Returns:
         A row a pair and class, ready for JSON: first, second, class, difference (of the first less
-        the second) with low and high, p and p_holm (corrected over the pairs of the class), pairs,
-        dropped, note. None where there is no number; empty for one model.
+        the second) with low and high, p and p_holm (corrected over all rows), pairs, dropped, note.
+        None where there is no number; empty for one model.
     """
     if len(scores) < 2:
         return []
-    rows = []
+    names, found = [], []
     for name in next(iter(scores.values())):
-        of_class = {model: found[name] for model, found in scores.items()}
-        for one in compare(of_class, seed=seed, resamples=resamples):
-            rows.append(
-                {
-                    "first": one.first,
-                    "second": one.second,
-                    "class": name,
-                    "difference": json_number(one.difference.mean),
-                    "low": json_number(one.difference.low),
-                    "high": json_number(one.difference.high),
-                    "p": json_number(one.p_value),
-                    "p_holm": json_number(one.p_holm),
-                    "pairs": one.difference.n,
-                    "dropped": one.difference.num_dropped,
-                    "note": _note(one),
-                }
-            )
-    return rows
+        of_class = {model: by_class[name] for model, by_class in scores.items()}
+        pairs = compare(of_class, seed=seed, resamples=resamples)
+        names += [name] * len(pairs)
+        found += pairs
+    return [
+        {
+            "first": one.first,
+            "second": one.second,
+            "class": name,
+            "difference": json_number(one.difference.mean),
+            "low": json_number(one.difference.low),
+            "high": json_number(one.difference.high),
+            "p": json_number(one.p_value),
+            "p_holm": json_number(one.p_holm),
+            "pairs": one.difference.n,
+            "dropped": one.difference.num_dropped,
+            "note": _note(one),
+        }
+        for name, one in zip(names, corrected(found), strict=True)
+    ]
 
 
 def _note(one: Comparison) -> str:

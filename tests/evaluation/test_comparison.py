@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import false_discovery_control
 
-from src.evaluation.comparison import compare, holm, signed_rank_p
+from src.evaluation.comparison import compare, corrected, holm, signed_rank_p
 
 NAN = math.nan
 
@@ -96,6 +96,19 @@ class TestCompare:
             [one.p_holm for one in found], holm([one.p_value for one in found])
         )
         assert found[0].p_holm == pytest.approx(3 * 2 / 2**12)
+
+    def test_comparisons_of_several_classes_are_corrected_once_over_all(self):
+        # All of six pairs and all of seven point one way: p of 2 / 2**6 and 2 / 2**7.
+        (of_six,) = compare({"a": scored(*[0.5] * 6), "b": scored(*np.arange(6) / 20)}, seed=0)
+        (of_seven,) = compare({"a": scored(*[0.5] * 7), "b": scored(*np.arange(7) / 20)}, seed=0)
+        assert of_six.p_holm == of_six.p_value
+
+        found = corrected([of_six, of_seven])
+
+        # The smaller p times two, the larger times one, which is the same.
+        assert [one.p_holm for one in found] == pytest.approx([1 / 32, 2 / 64])
+        assert [one.p_value for one in found] == [of_six.p_value, of_seven.p_value]
+        assert corrected(found) == found
 
     def test_with_a_reference_the_others_are_compared_with_it_alone(self):
         found = compare(

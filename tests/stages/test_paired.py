@@ -45,7 +45,7 @@ def test_models_are_compared_over_the_patients_that_both_score() -> None:
     assert row["note"] == "2 patients are too few for any difference to reach p < 0.05"
 
 
-def test_p_values_are_corrected_over_the_pairs_of_a_class() -> None:
+def test_p_values_are_corrected_over_all_pairs_and_classes() -> None:
     better, worse = [0.9] * 6, [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
     middle = [(a + b) / 2 for a, b in zip(better, worse, strict=True)]
     scores = {"a": model(*better), "b": model(*worse), "c": model(*middle)}
@@ -54,6 +54,11 @@ def test_p_values_are_corrected_over_the_pairs_of_a_class() -> None:
     assert [row["p"] for row in rows] == pytest.approx([1 / 32] * 3)
     assert [row["p_holm"] for row in rows] == pytest.approx([3 / 32] * 3)
     assert [row["note"] for row in rows] == ["", "", ""]
+
+    of_two = {name: {"organ": found["lesion"], **found} for name, found in scores.items()}
+    rows = paired_differences(of_two, **OPTIONS)
+    assert [row["class"] for row in rows] == ["organ"] * 3 + ["lesion"] * 3
+    assert [row["p_holm"] for row in rows] == pytest.approx([6 / 32] * 6)  # six rows
 
 
 def test_models_without_a_common_patient_say_so() -> None:
