@@ -113,8 +113,8 @@ class Temperature:
         nll_before: Mean negative log likelihood of the sample as it is.
         nll_after: The same at this temperature; never more.
         num_pixels: How many pixels it was fitted on.
-        at_limit: Whether it lies at an end of `LIMITS`: no minimum was found, as where no pixel of
-            the sample is wrong. Such a temperature should not be used.
+        at_limit: Whether it lies at an end of `LIMITS`, or no pixel of the sample is wrong: there
+            is no minimum. Such a temperature should not be used.
     """
 
     value: float
@@ -166,7 +166,9 @@ def fit_temperature(
     before = nll(0.0)
     best, after = (float(found.x), float(found.fun)) if found.fun < before else (0.0, before)
     near_end = min(abs(best - end) for end in ends) < 1e-3
-    return Temperature(math.exp(best), before, after, labels.size, near_end)
+    # Of a sure network the likelihood is 1 to the last bit before the end is reached.
+    never_wrong = bool((of_truth == 0).all())
+    return Temperature(math.exp(best), before, after, labels.size, near_end or never_wrong)
 
 
 def apply_temperature(

@@ -59,6 +59,13 @@ class TestFit:
 
         assert fitted.nll_after <= fitted.nll_before
 
+    @pytest.mark.parametrize("sure", [0.8, 0.99, 0.999999])
+    def test_however_sure_a_sample_without_a_wrong_pixel_has_no_minimum(self, sure):
+        # Of the surer ones the likelihood is 1 in floating point long before the limit.
+        logs = np.log(np.tile([sure, 1 - sure], (10, 1)))
+
+        assert fit_temperature(logs, np.zeros(10, int)).at_limit
+
     @pytest.mark.parametrize(("right", "limit"), [(True, LIMITS[0]), (False, LIMITS[1])])
     def test_a_sample_that_is_all_right_or_all_wrong_has_no_minimum_and_says_so(self, right, limit):
         logs = np.log(np.tile([0.8, 0.2], (10, 1)))
