@@ -8,7 +8,7 @@ import re
 from collections import defaultdict
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from src.data.preprocessing import Preprocessing
 from src.files import md5_of, write_text
@@ -36,6 +36,8 @@ class ModelCard:
         postprocessing: What is done to the masks.
         temperature: Logits are divided by it, so that probabilities mean what they say; 1: as the
             network gives them. It moves no pixel to another class.
+        calibration: How the temperature came about: "fitted" on the validation patients; "off";
+            "at_limit" where the fit ended at a limit and was not used; "unknown" of an older model.
         engine: What is to run the network: auto, keras or openvino.
         recipe: The same for the models of all folds that were made alike, of the same data.
     """
@@ -51,6 +53,7 @@ class ModelCard:
     flips: bool = False
     postprocessing: Postprocessing = field(default_factory=Postprocessing)
     temperature: float = 1.0
+    calibration: Literal["off", "fitted", "at_limit", "unknown"] = "off"
     engine: str = "auto"
     recipe: str = ""
 
@@ -86,6 +89,9 @@ def load_card(folder: Path) -> ModelCard:
     content = json.loads(path.read_text(encoding="utf-8"))
     # A model that was saved before there was a choice does not name one.
     content.setdefault("engine", "auto")
+    # Nor does one that was saved before say whether its temperature was fitted; any but 1 was.
+    was_fitted = content.get("temperature", 1) != 1
+    content.setdefault("calibration", "fitted" if was_fitted else "unknown")
     known = {entry.name for entry in fields(ModelCard)}
     if set(content) != known:
         raise ValueError(

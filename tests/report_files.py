@@ -245,7 +245,7 @@ def calibration() -> dict[str, Any]:
 
     region = {"before": reliability(0.1), "after": reliability(0.02)}
     side = {"all_pixels": region, "boundary": region}
-    return {"temperature": 1.42, "validation": side, "test": side}
+    return {"temperature": 1.42, "state": "fitted", "validation": side, "test": side}
 
 
 def uncertainty() -> dict[str, Any]:

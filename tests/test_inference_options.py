@@ -262,6 +262,18 @@ def test_a_model_folder_keeps_how_the_model_is_used(tmp_path: Path) -> None:
     np.testing.assert_array_equal(load_segmenter(tmp_path).masks(images), made.masks(images))
 
 
+@pytest.mark.parametrize(("temperature", "state"), [(1.0, "unknown"), (1.4, "fitted")])
+def test_an_older_card_says_of_its_temperature_what_can_be_known(
+    tmp_path: Path, temperature: float, state: str
+) -> None:
+    made = segmenter(POINTWISE, temperature=temperature)
+    save_model(tmp_path, made.model, made.card, made.settings)
+    content = json.loads((tmp_path / "model.json").read_text(encoding="utf-8"))
+    del content["calibration"]
+    (tmp_path / "model.json").write_text(json.dumps(content), encoding="utf-8")
+    assert load_card(tmp_path) == replace(made.card, calibration=state)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -175,6 +175,15 @@ def test_the_score_of_the_champion_is_the_mean_over_the_patients_that_is_shown(
     assert score == pytest.approx(shown["validation_dice"])
 
 
+def test_the_report_is_told_how_each_temperature_came_about(repository: Path) -> None:
+    for fold in FOLDS:
+        card = json.loads((repository / f"models/unet/fold{fold}/model.json").read_text())
+        folder = repository / "reports" / "evaluation" / "unet" / f"fold{fold}"
+        told = json.loads((folder / "calibration.json").read_text())
+        assert (told["state"], told["temperature"]) == (card["calibration"], card["temperature"])
+        assert told["state"] in ("fitted", "at_limit")
+
+
 def test_nothing_that_is_shown_names_a_patient(repository: Path, cases: pd.DataFrame) -> None:
     shown = [p for part in ("reports", "models") for p in (repository / part).rglob("*.[cj]s*")]
     assert len(shown) > 20

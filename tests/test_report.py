@@ -70,6 +70,30 @@ def test_slices_that_make_hd95_the_diagonal_are_counted(page: str) -> None:
     assert "organ: 0 slices" not in text_of(page)
 
 
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [
+        ("fitted", "Temperature 1.420, fitted on the validation patients: over all their pixels "),
+        ("off", "No temperature was fitted (inference.calibration is false)."),
+        ("at_limit", "No temperature is used: the fit on the validation patients ended at a limit"),
+        ("unknown", "the model is of a version that did not keep whether one was fitted."),
+    ],
+)
+def test_the_page_says_how_the_temperature_came_about(
+    tmp_path: Path, state: str, told: str
+) -> None:
+    reports = write_reports(tmp_path / "reports")
+    for path in (reports / "evaluation").rglob("calibration.json"):
+        content = json.loads(path.read_text()) | {"state": state}
+        path.write_text(json.dumps(content | ({} if state == "fitted" else {"temperature": 1.0})))
+    text = text_of(build_report(reports))
+    assert text.count(told) == 3  # of three models
+    scaled = state == "fitted"
+    assert ("Temperature and confidence hold" in text) is scaled
+    assert ("before and after are the same" in text) is not scaled
+    assert ("Masks do not change by it." in text) is scaled
+
+
 def test_with_six_test_patients_every_interval_says_that_they_are_few(page: str) -> None:
     assert "Few test patients: 6." in text_of(page)
     body = page[page.index("<main>") :]

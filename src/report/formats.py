@@ -5,6 +5,8 @@ Numbers that could not be computed are null in these files and None here.
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 Number = float | None
@@ -193,9 +195,10 @@ class Regions(_Content):
 
 
 class Calibration(_Content):
-    """calibration.json."""
+    """calibration.json; its state is that of `ModelCard.calibration`."""
 
-    temperature: Number
+    temperature: float
+    state: Literal["off", "fitted", "at_limit", "unknown"]
     validation: Regions
     test: Regions
 

@@ -220,6 +220,7 @@ def main(
     test = found["test"]
     calibrated: dict[str, Any] = {
         "temperature": segmenter.card.temperature,
+        "state": segmenter.card.calibration,
         **{subset: result.calibration for subset, result in found.items()},
     }
     asked = worth(

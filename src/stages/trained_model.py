@@ -93,6 +93,7 @@ def settled(
         dice = plain_dice(scans, segmenter.num_classes)
     if sample is not None:
         fitted = fit_temperature(sample.log_probabilities, sample.truth)
+        changes["calibration"] = "at_limit" if fitted.at_limit else "fitted"
         if not fitted.at_limit:
             changes["temperature"] = round(fitted.value, 6)
     return segmenter.changed(**changes), dice

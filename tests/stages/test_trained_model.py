@@ -22,12 +22,13 @@ def threshold(tmp_path_factory: pytest.TempPathFactory) -> Segmenter:
     return found
 
 
-def one_scan() -> Arrays:
+def one_scan(*, speck: bool = True) -> Arrays:
     """An organ of four pixels that is found, and a speck that is none."""
     truth = np.zeros((4, 4), np.uint8)
     truth[:2, :2] = 1
     image = np.where(truth, 0.1, -0.4).astype(np.float16)
-    image[3, 3] = 0.1
+    if speck:
+        image[3, 3] = 0.1
     index = pd.DataFrame(
         {"pseudonym": "a", "subset": "validation", "volume": 0, "position": 0, "offset": 0,
          "height": 4, "width": 4}, index=[0],
@@ -47,8 +48,16 @@ def test_what_is_chosen_on_validation_patients_is_what_was_asked_for(
     expected = Postprocessing(largest_component=(1,)) if postprocessing else Postprocessing()
     assert found.postprocessing == expected
     assert (found.card.temperature != 1) == calibration
+    assert found.card.calibration == ("fitted" if calibration else "off")
     if postprocessing or calibration:
         assert dice is not None
         assert dice[1] == pytest.approx(2 * 4 / (4 + 5))  # before the speck is removed
     else:
         assert dice is None
+
+
+def test_a_temperature_at_a_limit_is_not_used_and_the_card_says_so(threshold: Segmenter) -> None:
+    params = load_params(ROOT / "params.yaml")
+    # No pixel is wrong: the surer the better, without end.
+    found, _ = settled(params, threshold, one_scan(speck=False))
+    assert (found.card.temperature, found.card.calibration) == (1.0, "at_limit")
