@@ -64,6 +64,15 @@ def test_the_headline_is_of_the_champion_with_its_interval(page: str) -> None:
     assert f"<h1>{CHAMPION}</h1>" in page
 
 
+def test_below_the_mean_over_patients_stand_slices_and_pooled_pixels(page: str) -> None:
+    text = text_of(page)
+    # The fixture has 0.02 less over slices, and 0.01 more pooled; IoU is 0.1 below Dice.
+    assert "0.900 (0.850 to 0.950) n = 6, small slices 0.880 pooled 0.910" in text
+    assert "0.800 (0.750 to 0.850) n = 6, small slices 0.780 pooled 0.810" in text
+    # Two quantities of three rows, of test and validation of three models.
+    assert text.count(" slices 0.") == text.count(" pooled 0.") == 2 * 3 * 2 * 3
+
+
 def test_slices_that_make_hd95_the_diagonal_are_counted(page: str) -> None:
     told = "lesion: 3 slices with it in truth or prediction alone; HD95 and ASSD are there the dia"
     assert text_of(page).count(told) == 3  # of three models

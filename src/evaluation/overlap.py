@@ -120,10 +120,10 @@ class Summary:
         """Return group -> class name -> number, ready for JSON; NaN becomes None.
 
         The groups of a quantity are `dice` (patient mean), `dice_low`, `dice_high`,
-        `dice_slice_mean` and `dice_pooled`, so that f"test/{group}/{name}" is the name in MLflow
-        and `dice.lesion` the one in DVC. The tallies over patients are `num_scored`,
-        `num_unscored` and `num_false_positive_patients`; over slices `num_scored_slices`,
-        `num_unscored_slices` and `num_false_positive_cases`.
+        `dice_slice_mean` and `dice_pooled`: all of them stand in scores.json, and the patient mean
+        alone is a metric of MLflow, `test/dice/lesion`. The tallies over patients are
+        `num_scored`, `num_unscored` and `num_false_positive_patients`; over slices
+        `num_scored_slices`, `num_unscored_slices` and `num_false_positive_cases`.
         """
         groups: dict[str, dict[str, float | int | None]] = {}
         for quantity, by_class in self.scores.items():

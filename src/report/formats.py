@@ -125,6 +125,8 @@ class Summary(_Content):
     iou: ByClass
     iou_low: ByClass
     iou_high: ByClass
+    iou_slice_mean: ByClass
+    iou_pooled: ByClass
     precision: ByClass
     precision_low: ByClass
     precision_high: ByClass
@@ -149,6 +151,17 @@ class Summary(_Content):
         """The mean of a quantity, such as "dice", with its interval; empty where not scored."""
         values = (getattr(self, f"{quantity}{end}").get(label) for end in ("", "_low", "_high"))
         return Mean(**dict(zip(("mean", "low", "high"), values, strict=True)))
+
+    def levels(self, quantity: str, label: str) -> list[tuple[str, float]]:
+        """What stands below the mean over patients: the mean over slices, and all pixels pooled.
+
+        Empty for quantities other than "dice" and "iou", and where the class is not scored.
+        """
+        if quantity not in ("dice", "iou"):
+            return []
+        found = (("slices", "slice_mean"), ("pooled", "pooled"))
+        values = [(title, getattr(self, f"{quantity}_{end}").get(label)) for title, end in found]
+        return [(title, value) for title, value in values if value is not None]
 
 
 class Scores(_Content):
