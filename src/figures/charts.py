@@ -24,8 +24,8 @@ def learning_curves(
     Args:
         history: Name -> one number an epoch, all of the same length; NaN leaves a gap.
             `train/loss` and `validation/loss` share the panel "loss"; `validation/iou/lesion`
-            becomes a line of "IoU by class", `validation/iou/mean_foreground` of "mean IoU"; any
-            other name has a panel of its own.
+            becomes a line of "IoU by class", `validation/mean_iou` of "mean IoU"; any other name
+            has a panel of its own.
         class_names: Names of the classes, background first, for their colours.
         best_epoch: The epoch whose weights were kept, from 1; None marks none.
 
@@ -143,11 +143,12 @@ def _check_history(history: Mapping[str, Sequence[float]], best_epoch: int | Non
 def _panel_of(key: str, class_names: Sequence[str]) -> str:
     """Return the title of the panel in which an entry of the history is drawn."""
     quantity, _, name = key.removeprefix("train/").removeprefix("validation/").rpartition("/")
-    words = {"iou": "IoU", "dice": "Dice"}.get(quantity, quantity)
+    words = {"iou": "IoU", "dice": "Dice"}
     if quantity and name in class_names:
-        return f"{words} by class"
-    if quantity and name.startswith("mean"):
-        return f"mean {words}"
+        return f"{words.get(quantity, quantity)} by class"
+    if not quantity and name.startswith("mean_"):
+        of = name.removeprefix("mean_")
+        return f"mean {words.get(of, of)}"
     return f"{quantity} {name}".strip().replace("_", " ")
 
 

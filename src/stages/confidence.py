@@ -209,8 +209,9 @@ def worth(doubts: Mapping[str, Doubt], cases: Sequence[str], dice: NDArray[Any])
         dice: (N,) of each, NaN where it is not scored; the error of a case is 1 - Dice.
 
     Returns:
-        Way -> seconds_per_slice, runs, correlations, risk-coverage curve with its area beside the
-        ideal and the random one, ready for JSON; NaN becomes None.
+        Way -> samples (how often the network looks at a slice), seconds_per_slice, cases,
+        correlations, risk-coverage curve with its area beside the ideal and the random one, ready
+        for JSON; NaN becomes None.
     """
     content = {}
     for way, doubt in doubts.items():

@@ -13,7 +13,8 @@ class TestLearningCurves:
         "validation/loss": [1.0, 0.6, 0.5],
         "train/accuracy": [0.8, 0.9, 0.95],
         "validation/accuracy": [0.7, 0.85, 0.9],
-        "validation/iou/mean_foreground": [0.1, 0.4, 0.5],
+        "train/mean_iou": [0.2, 0.5, 0.6],
+        "validation/mean_iou": [0.1, 0.4, 0.5],
         "train/iou/lesion": [0.2, 0.4, 0.6],
         "validation/iou/background": [0.9, 0.95, 0.97],
         "validation/iou/lesion": [math.nan, 0.3, 0.4],
@@ -60,6 +61,13 @@ class TestLearningCurves:
 
     def test_without_a_best_epoch_none_is_marked(self):
         assert not any("best epoch" in text for text in texts_of(self.draw(best_epoch=None)))
+
+    def test_the_mean_iou_of_training_and_validation_share_a_panel_from_0_to_1(self):
+        axes = self.panels(self.draw(best_epoch=None))["mean IoU"]
+
+        assert [list(line.get_ydata()) for line in axes.lines] == [[0.2, 0.5, 0.6], [0.1, 0.4, 0.5]]
+        assert axes.get_ylabel() == "mean IoU"
+        assert axes.get_ylim() == (-0.03, 1.03)
 
     def test_the_learning_rate_has_a_logarithmic_axis(self):
         assert self.panels(self.draw())["learning rate"].get_yscale() == "log"
