@@ -90,14 +90,12 @@ class SubsetScores:
         patients: A row per patient, likewise; `one_empty_slices_CLASS` of its slices have the class
             in truth or prediction alone.
         counts: A row per slice, see `count_table`.
-        seconds: Of reading and prediction.
     """
 
     summary: SubsetSummary
     slices: pd.DataFrame
     patients: pd.DataFrame
     counts: pd.DataFrame
-    seconds: float = 0.0
 
 
 def measure(

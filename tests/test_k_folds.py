@@ -15,6 +15,7 @@ from ruamel.yaml import YAML
 from src import tracking
 from src.data.phantom import write_phantom
 from src.inference import load_segmenter
+from src.tracking.store import pyfunc
 
 ROOT = Path(__file__).parent.parent
 FOLDS = (0, 1, 2)
@@ -153,7 +154,7 @@ def test_the_champion_is_the_mean_of_the_folds(repository: Path, store: tracking
     folders = [repository / "models" / "unet" / f"fold{fold}" for fold in FOLDS]
     images = np.random.default_rng(1).uniform(-160, 240, (2, 40, 48)).astype(np.float32)
     expected = np.mean([load_segmenter(f).probabilities(images) for f in folders], axis=0)
-    model = tracking.load_champion(store, "ct-segmentation")
+    model = pyfunc().load_model(champion.uri)
     found = model.predict(images, params={"output": "probabilities"})
     np.testing.assert_allclose(found, expected, atol=1e-6)
     assert model.predict(images).shape == images.shape

@@ -2,11 +2,11 @@
 
 Uncertainty of a pixel is an entropy. Of a case it is a mean over the pixels that matter, or how
 much several predictions of it disagree. Its worth is read off cases whose truth is known:
-correlation with the error, risk-coverage curve, and AUROC of wrong pixels against right ones.
+correlation with the error, and the risk-coverage curve.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from itertools import combinations
@@ -16,25 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from src.evaluation.overlap import count, mean_foreground, overlap
-from src.evaluation.pixels import NUM_FINE, fine_bins
 
 LIKELY = 0.1  # a pixel may well be foreground where all foreground classes together have as much
-
-
-@dataclass(frozen=True, eq=False)
-class Spread:
-    """What several predictions of one slice say together.
-
-    Attributes:
-        mean: (..., C) float32, the mean of their probabilities.
-        entropy: (...) float32, normalised entropy of that mean, 0 to 1: all that is unsure.
-        mutual_information: (...) float32, the part of it that is disagreement between members, 0 to
-            1: the entropy less the mean entropy of the members. 0 for one member.
-    """
-
-    mean: NDArray[np.float32]
-    entropy: NDArray[np.float32]
-    mutual_information: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -114,27 +97,6 @@ class RiskCoverage:
         return (self.random - self.aurc) / room
 
 
-@dataclass(frozen=True, eq=False)
-class ErrorCounts:
-    """Right and wrong pixels by their uncertainty, in fine bins; those of slices add up.
-
-    Attributes:
-        right: (K,) int64.
-        wrong: (K,) int64.
-    """
-
-    right: NDArray[np.int64]
-    wrong: NDArray[np.int64]
-
-    def __add__(self, other: "ErrorCounts") -> "ErrorCounts":
-        return ErrorCounts(self.right + other.right, self.wrong + other.wrong)
-
-    def __radd__(self, start: int) -> "ErrorCounts":
-        if start != 0:
-            return NotImplemented
-        return self
-
-
 def normalised_entropy(probabilities: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
     """Predictive entropy over the logarithm of the number of classes.
 
@@ -152,43 +114,6 @@ def normalised_entropy(probabilities: NDArray[np.floating[Any]]) -> NDArray[np.f
     terms *= planes
     entropy = -reduce(np.add, terms)
     return np.clip(entropy / np.log(len(planes)), 0.0, 1.0).astype(np.float32)
-
-
-def spread(members: Iterable[NDArray[np.floating[Any]]]) -> Spread:
-    """Put several predictions of one slice together: flips, dropout samples or networks.
-
-    Args:
-        members: (..., C) probabilities of each, read once; one at a time is held in memory.
-
-    Returns:
-        Their mean, its entropy and the part of it that is disagreement.
-
-    Raises:
-        ValueError: If there is no member, or they differ in shape.
-
-    Source: Houlsby et al. 2011 (BALD) and Gal et al. 2017 for the mutual information.
-    """
-    total: NDArray[np.float64] | None = None
-    entropies, number = np.zeros(()), 0
-    for member in members:
-        if total is None:
-            total = np.zeros(member.shape)
-            entropies = np.zeros(member.shape[:-1])
-        if member.shape != total.shape:
-            raise ValueError(
-                f"members must have one shape, got {total.shape} and {member.shape}. Bring each "
-                "back to the size of the slice, flips turned back."
-            )
-        total += member
-        entropies += normalised_entropy(member)
-        number += 1
-    if total is None:
-        raise ValueError("expected at least one prediction to put together, got none.")
-    mean = (total / number).astype(np.float32)
-    entropy = normalised_entropy(mean)
-    # The entropy is concave: what falls below 0 is rounding.
-    disagreement = np.maximum(entropy - entropies / number, 0).astype(np.float32)
-    return Spread(mean, entropy, disagreement)
 
 
 def case_uncertainty(
@@ -303,66 +228,6 @@ def risk_coverage(uncertainty: ArrayLike, error: ArrayLike) -> RiskCoverage:
     return RiskCoverage(
         kept / n, risk, float(risk.mean()), float(ideal.mean()), float(loss.mean()), num_dropped
     )
-
-
-def count_errors(
-    uncertainty: NDArray[np.float32],
-    truth: NDArray[np.integer[Any]],
-    prediction: NDArray[np.integer[Any]],
-    region: NDArray[np.bool_] | None = None,
-) -> ErrorCounts:
-    """Count right and wrong pixels of a slice by their uncertainty.
-
-    Args:
-        uncertainty: (...) float32 in 0 to 1, such as `normalised_entropy`.
-        truth: (...) class indices.
-        prediction: (...) class indices.
-        region: (...) bool, the pixels that count, such as `boundary_ring`; None for all.
-
-    Returns:
-        The counts; all zero without a pixel.
-
-    Raises:
-        ValueError: If the shapes differ, or an uncertainty is not in 0 to 1.
-    """
-    arrays = [np.asarray(array) for array in (uncertainty, truth, prediction)]
-    shapes = {array.shape for array in arrays} | ({region.shape} if region is not None else set())
-    if len(shapes) != 1:
-        raise ValueError(
-            "uncertainty, truth, prediction and region must have one shape, got "
-            f"{sorted(shapes)}. Bring all to the size of the truth."
-        )
-    doubt, labels, predicted = (
-        array.ravel() if region is None else array[region] for array in arrays
-    )
-    if not ((doubt >= 0) & (doubt <= 1)).all():
-        raise ValueError(
-            f"uncertainty must lie in 0 to 1, got {doubt.min():g} to {doubt.max():g}. Pass "
-            "normalised_entropy."
-        )
-    bins, wrong = fine_bins(doubt), labels != predicted
-    by_bin = np.bincount(2 * bins + wrong, minlength=2 * NUM_FINE).reshape(-1, 2)
-    return ErrorCounts(right=by_bin[:, 0], wrong=by_bin[:, 1])
-
-
-def error_auroc(counts: ErrorCounts) -> float:
-    """Probability that a wrong pixel is more uncertain than a right one.
-
-    Args:
-        counts: Of a slice, a patient or a set.
-
-    Returns:
-        AUROC, 0 to 1, 0.5 for an uncertainty that knows nothing; pixels of one fine bin, which is
-        1/512 as wide as their uncertainty is large, count as equal. NaN without a wrong pixel or
-        without a right one. Over all pixels it is high for any network, for the background is easy:
-        the boundary ring is the fairer test.
-    """
-    right, wrong = counts.right.astype(np.float64), counts.wrong.astype(np.float64)
-    pairs = right.sum() * wrong.sum()
-    if pairs == 0:
-        return math.nan
-    below = np.cumsum(right) - right / 2
-    return float((wrong * below).sum() / pairs)
 
 
 def _pairs(

@@ -7,7 +7,7 @@ their own, never pyplot's, so nothing stays open after a long run and no display
 from src.figures.augmentation import augmentation_sheet
 from src.figures.charts import learning_curves, patient_scores
 from src.figures.confidence import dice_by_stratum, reliability_diagram, risk_coverage_curves
-from src.figures.overlays import PANELS, OverlayCase, overlay, overlay_picture, overlay_sheet
+from src.figures.overlays import OverlayCase, overlay_picture, overlay_sheet
 from src.figures.studies import (
     StudyTrial,
     study_history,
@@ -19,13 +19,11 @@ from src.figures.style import COLOURS, save
 
 __all__ = [
     "COLOURS",
-    "PANELS",
     "OverlayCase",
     "StudyTrial",
     "augmentation_sheet",
     "dice_by_stratum",
     "learning_curves",
-    "overlay",
     "overlay_picture",
     "overlay_sheet",
     "patient_scores",

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-PANELS = ("image", "truth", "prediction")
 _FILL_OPACITY = 0.35
 
 
@@ -43,42 +42,6 @@ class OverlayCase:
     uncertainty: NDArray[np.floating] | None = None
 
 
-def overlay(
-    image: NDArray[Any],
-    truth: NDArray[np.integer],
-    prediction: NDArray[np.integer],
-    *,
-    class_names: Sequence[str],
-    spacing_mm: tuple[float, float],
-    window: tuple[float, float],
-    title: str,
-) -> "Figure":
-    """Draw one slice as image | truth | prediction.
-
-    Classes are filled and outlined in their colours. The third panel shows the errors: the truth
-    is a dashed white outline, so what lies inside it without colour was missed, and colour outside
-    it is false.
-
-    Args:
-        image: (H, W) numbers, HU or any grey scale.
-        truth: (H, W) integer class indices.
-        prediction: (H, W) integer class indices.
-        class_names: Names of the classes, background first.
-        spacing_mm: Height and width of a pixel in mm.
-        window: Values of the image shown black and white, in its unit.
-        title: One line, "P-3f9c1e2a slice 012 - lesion Dice 0.87".
-
-    Returns:
-        The figure. Empty masks give panels without colour.
-
-    Raises:
-        ValueError: If shapes differ, a label is out of range, the image is not finite, or spacing
-            or window are not ascending positive ranges.
-    """
-    case = OverlayCase(image, truth, prediction, spacing_mm, name=PANELS[0])
-    return overlay_sheet([case], class_names=class_names, window=window, title=title)
-
-
 def overlay_sheet(
     cases: Sequence[OverlayCase],
     *,
@@ -86,7 +49,11 @@ def overlay_sheet(
     window: tuple[float, float],
     title: str,
 ) -> "Figure":
-    """Draw several slices below each other, each as image | truth | prediction.
+    """Draw slices below each other, each as image | truth | prediction.
+
+    Classes are filled and outlined in their colours. The third panel shows the errors: the truth
+    is a dashed white outline, so what lies inside it without colour was missed, and colour outside
+    it is false.
 
     Args:
         cases: At least one, for instance of the best, the median and the worst patient; their
@@ -96,10 +63,11 @@ def overlay_sheet(
         title: One line over the sheet.
 
     Returns:
-        The figure.
+        The figure. Empty masks give panels without colour.
 
     Raises:
-        ValueError: As `overlay`, and without a case.
+        ValueError: If there is no case, shapes differ, a label is out of range, an image is not
+            finite, or spacing or window are not ascending positive ranges.
     """
     import matplotlib
     from matplotlib.figure import Figure
@@ -142,7 +110,7 @@ def overlay_picture(
         (height, width, 3) uint8, red, green, blue.
 
     Raises:
-        ValueError: As `overlay`, and without a case.
+        ValueError: As `overlay_sheet`.
     """
     _check_cases(cases, class_names, window)
     rows = [_picture_row(case, len(class_names), window) for case in cases]

@@ -290,19 +290,6 @@ def model_of(store: Store, run_id: str) -> str:
     return f"models:/{found[0].model_id}"
 
 
-def load_champion(store: Store, name: str) -> Any:
-    """Load the champion as an MLflow pyfunc.
-
-    In a process that has imported this repository's `src`, that code runs, not the copy in the
-    model; use `champion_folder` there.
-
-    Raises:
-        LookupError: if there is no champion.
-    """
-    version = _require_champion(store, name)
-    return pyfunc().load_model(version.uri)
-
-
 def champion_folder(store: Store, name: str) -> Path:
     """The champion's model folder, as given to `log_model`; downloaded if it is elsewhere.
 

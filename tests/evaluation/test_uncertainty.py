@@ -6,17 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import pearsonr, spearmanr
-from sklearn.metrics import roc_auc_score
 
 from src.evaluation.uncertainty import (
     case_uncertainty,
     correlation,
-    count_errors,
-    error_auroc,
     normalised_entropy,
     pairwise_disagreement,
     risk_coverage,
-    spread,
 )
 
 # Entropy of (0.9, 0.1) over log 2.
@@ -41,57 +37,6 @@ class TestEntropy:
         last = members(1, num_classes=num_classes).astype(np.float32)
         first = np.moveaxis(np.ascontiguousarray(np.moveaxis(last, -1, 0)), 0, -1)
         np.testing.assert_array_equal(normalised_entropy(first), normalised_entropy(last))
-
-
-class TestSpread:
-    def test_members_that_are_sure_of_different_classes_are_all_disagreement(self):
-        found = spread([np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]])])
-
-        assert found.mean.tolist() == [[0.5, 0.5]]
-        assert found.entropy.tolist() == pytest.approx([1])
-        assert found.mutual_information.tolist() == pytest.approx([1])
-
-    def test_members_that_are_unsure_alike_do_not_disagree(self):
-        found = spread([np.array([[0.9, 0.1]])] * 4)
-
-        assert found.entropy.tolist() == pytest.approx([NINE_TO_ONE])
-        assert found.mutual_information.tolist() == pytest.approx([0], abs=1e-6)
-
-    def test_what_is_between_is_computed_by_hand(self):
-        # Mean (0.5, 0.5): entropy 1; each member has that of (0.9, 0.1).
-        found = spread([np.array([0.9, 0.1]), np.array([0.1, 0.9])])
-
-        assert float(found.mutual_information) == pytest.approx(1 - NINE_TO_ONE)
-
-    @settings(max_examples=30, deadline=None)
-    @given(st.integers(0, 10_000))
-    def test_disagreement_is_a_part_of_the_entropy(self, seed):
-        found = spread(members(seed))
-
-        assert (found.mutual_information >= 0).all()
-        assert (found.mutual_information <= found.entropy + 1e-6).all()
-        np.testing.assert_allclose(found.mean.sum(axis=-1), 1, rtol=1e-6)
-
-    @settings(max_examples=30, deadline=None)
-    @given(st.integers(0, 10_000))
-    def test_rounding_makes_no_disagreement_negative(self, seed):
-        (one,) = members(seed, number=1)
-
-        assert (spread([one] * 3).mutual_information >= 0).all()
-
-    def test_members_may_come_one_at_a_time(self):
-        stack = members(1)
-
-        one_by_one, at_once = spread(iter(stack)), spread(stack)
-        np.testing.assert_array_equal(one_by_one.entropy, at_once.entropy)
-
-    def test_no_member_is_an_error(self):
-        with pytest.raises(ValueError, match="at least one prediction"):
-            spread([])
-
-    def test_members_of_different_shape_are_an_error(self):
-        with pytest.raises(ValueError, match=r"one shape, got \(2, 3, 2\) and \(3, 2, 2\)"):
-            spread([np.full((2, 3, 2), 0.5), np.full((3, 2, 2), 0.5)])
 
 
 class TestCaseUncertainty:
@@ -272,54 +217,3 @@ class TestRiskCoverage:
     def test_a_table_in_place_of_a_column_is_an_error(self):
         with pytest.raises(ValueError, match="one number a case"):
             risk_coverage(np.zeros((2, 2)), np.zeros((2, 2)))
-
-
-class TestErrors:
-    def test_it_is_the_share_of_pairs_in_which_the_wrong_pixel_is_the_less_sure(self):
-        # Wrong: 0.8 and 0.2; right: 0.1, 0.2, 0.5. Pairs won 3 + 1, tied 1 of 6.
-        uncertainty = np.array([0.8, 0.2, 0.1, 0.2, 0.5], np.float32)
-        counts = count_errors(uncertainty, np.array([1, 1, 0, 0, 0]), np.zeros(5, int))
-
-        assert error_auroc(counts) == pytest.approx(4.5 / 6)
-
-    def test_it_agrees_with_scikit_learn_down_to_entropies_of_a_millionth(self):
-        generator = np.random.default_rng(0)
-        uncertainty = np.exp(-generator.uniform(0, 14, 20_000)).astype(np.float32)
-        wrong = generator.uniform(size=20_000) < 0.1 + 0.3 * uncertainty
-        truth = wrong.astype(int)
-        expected = roc_auc_score(wrong, uncertainty)
-
-        found = error_auroc(count_errors(uncertainty, truth, np.zeros(20_000, int)))
-        assert found == pytest.approx(expected, abs=1e-4)
-
-    def test_counts_of_slices_add_up(self):
-        generator = np.random.default_rng(1)
-        uncertainty = generator.uniform(size=(3, 8, 9)).astype(np.float32)
-        truth, prediction = generator.integers(0, 2, (2, 3, 8, 9))
-        slices = zip(uncertainty, truth, prediction, strict=True)
-        added = sum(count_errors(*one) for one in slices)
-
-        assert error_auroc(added) == error_auroc(count_errors(uncertainty, truth, prediction))
-
-    def test_a_region_counts_its_pixels_alone(self):
-        uncertainty = np.array([0.1, 0.9, 0.0, 1.0], np.float32)
-        truth, prediction = np.array([0, 1, 1, 0]), np.zeros(4, int)
-        region = np.array([True, True, False, False])
-
-        assert error_auroc(count_errors(uncertainty, truth, prediction)) == 0.25
-        assert error_auroc(count_errors(uncertainty, truth, prediction, region)) == 1.0
-
-    @pytest.mark.parametrize("truth", [[0, 0], [1, 1]])
-    def test_without_a_wrong_or_without_a_right_pixel_there_is_no_number(self, truth):
-        counts = count_errors(np.array([0.1, 0.2], np.float32), np.array(truth), np.zeros(2, int))
-
-        assert math.isnan(error_auroc(counts))
-
-    def test_different_shapes_are_an_error(self):
-        with pytest.raises(ValueError, match="must have one shape"):
-            count_errors(np.zeros(3, np.float32), np.zeros(3, int), np.zeros(4, int))
-
-    @pytest.mark.parametrize("value", [1.5, -0.1, math.nan])
-    def test_an_uncertainty_beyond_0_to_1_is_an_error(self, value):
-        with pytest.raises(ValueError, match="must lie in 0 to 1"):
-            count_errors(np.array([value], np.float32), np.zeros(1, int), np.zeros(1, int))

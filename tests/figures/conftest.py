@@ -21,15 +21,8 @@ def make_case(height=64, width=64, spacing_mm=(1.0, 1.0)):
 
 
 def draw_overlay(case, class_names=CLASS_NAMES, window=WINDOW, title="a title"):
-    return figures.overlay(
-        case.image,
-        case.truth,
-        case.prediction,
-        class_names=class_names,
-        spacing_mm=case.spacing_mm,
-        window=window,
-        title=title,
-    )
+    """A sheet of one case."""
+    return figures.overlay_sheet([case], class_names=class_names, window=window, title=title)
 
 
 def draw_picture(*cases, class_names=CLASS_NAMES, window=WINDOW):

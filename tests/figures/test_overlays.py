@@ -21,11 +21,13 @@ from tests.figures.conftest import (
 )
 
 
-class TestOverlay:
+class TestSheetOfOneCase:
     def test_three_panels_are_named_and_titled(self):
         figure = draw_overlay(make_case(), title="P-3f9c1e2a slice 012 - lesion Dice 0.87")
 
-        assert [axes.get_title() for axes in figure.axes] == ["image", "truth", "prediction"]
+        assert [axes.get_title() for axes in figure.axes] == [
+            "P-3f9c1e2a slice 012", "truth", "prediction, Dice 0.50",
+        ]  # fmt: skip
         assert figure.get_suptitle() == "P-3f9c1e2a slice 012 - lesion Dice 0.87"
 
     def test_the_legend_names_the_foreground_classes_and_the_dashes(self):
@@ -58,8 +60,8 @@ class TestOverlay:
         figure = draw_overlay(make_case())
         # The left border of the truth, at x = 8 mm, y = 18 to 30 mm; nothing is predicted there.
         left_border = {
-            axes.get_title(): np.array([pixel_at(figure, axes, 8, y) for y in range(18, 31)])
-            for axes in figure.axes
+            panel: np.array([pixel_at(figure, axes, 8, y) for y in range(18, 31)])
+            for panel, axes in zip(("image", "truth", "prediction"), figure.axes, strict=True)
         }
 
         assert (left_border["prediction"].min(axis=1) > 180).any()
@@ -131,7 +133,7 @@ class TestOverlay:
         assert pyplot.get_fignums() == []
 
 
-class TestOverlaySheet:
+class TestSheetOfSeveralCases:
     def test_each_case_is_a_row_with_its_name_and_score(self):
         cases = [make_case(), make_case(40, 90), make_case(spacing_mm=(2.0, 0.5))]
         figure = figures.overlay_sheet(cases, class_names=CLASS_NAMES, window=WINDOW, title="unet")

@@ -120,12 +120,6 @@ def test_the_folder_of_the_champion_is_the_one_that_was_logged(
     assert (folder / weights).read_bytes() == (model_folder / weights).read_bytes()
 
 
-def test_the_champion_can_be_loaded_here(store: tracking.Store, logged: tuple[str, str]) -> None:
-    register(store, *logged, "here")
-    model = tracking.load_champion(store, "here")
-    assert model.predict(np.zeros((1, 4, 4), np.float32)).shape == (1, 4, 4)
-
-
 def test_a_version_names_what_made_it(store: tracking.Store, logged: tuple[str, str]) -> None:
     version = register(store, *logged, "named")
     assert TAGS.items() <= version.tags.items()
@@ -193,4 +187,4 @@ def test_a_run_without_provenance_is_not_registered(store: tracking.Store) -> No
 def test_without_a_champion_the_error_says_how_to_get_one(store: tracking.Store) -> None:
     assert tracking.champion(store, "nothing") is None
     with pytest.raises(LookupError, match=r"no champion of 'nothing' in .* Run: dvc repro"):
-        tracking.load_champion(store, "nothing")
+        tracking.champion_folder(store, "nothing")
