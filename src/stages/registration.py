@@ -125,7 +125,7 @@ def model_card(name: str, chosen: Candidate) -> str:
     several = len(chosen.folds) > 1
     lines = [
         f"**{name}**, {chosen.trained['parameters']:,} parameters{' each' if several else ''}, "
-        f"chosen by {RULE}{', mean of its folds' if several else ''}.",
+        f"chosen by {RULE}.",
         "",
         markdown_table(chosen.scores),
         "",
