@@ -177,6 +177,26 @@ class Segmentation:
             labels[:] = self.labels[self.instances.index(instance)]
         return labels
 
+    def over(self, series: Sequence[str], name: str) -> NDArray[np.int32]:
+        """(D, H, W) int32 for a whole series; zeros for slices that are not mentioned.
+
+        Args:
+            series: SOP Instance UIDs of its slices, in their order.
+            name: What to call the segmentation in a message.
+
+        Raises:
+            ValueError: A segment is drawn on a slice that is not in the series.
+        """
+        planes = zip(self.instances, self.labels, strict=True)
+        elsewhere = {instance for instance, labels in planes if labels.any()} - {*series}
+        if elsewhere:
+            raise ValueError(
+                f"{name}: found segments on {count_of(len(elsewhere), 'slice')} that the series "
+                "lacks, expected a DICOM SEG of this series. Export the segmentation again for "
+                "this series, or add the missing slices."
+            )
+        return np.stack([self.at(instance) for instance in series])
+
 
 def read_segmentation(path: Path, name: str) -> Segmentation:
     """Reads a DICOM SEG whole; segment numbers become label values.

@@ -143,7 +143,8 @@ def read_pair(
             `truths.images` is taken, if it is the one that a DICOM SEG names.
 
     Raises:
-        ValueError: A file is damaged, holds no whole numbers, or its slices are not known.
+        ValueError: A file is damaged, holds no whole numbers, or its slices are not known or not
+            those of the image.
         OSError: A file cannot be read.
     """
     files = [(truths, truth)] + ([(predictions, prediction)] if prediction else [])
@@ -154,7 +155,7 @@ def read_pair(
     for folder, scan in files:
         if scan.kind == "dicom-seg":
             segmentation = _segmentation(folder, scan)
-            labels = np.stack([segmentation.at(instance) for instance in order])
+            labels = segmentation.over(order, folder.name_of(scan))
             stacks.append(Scan(labels, (1.0, 1.0, 1.0), None, None, "uint8"))
             spacings.append(segmentation.spacing_mm)
         else:

@@ -120,7 +120,8 @@ def read_mask(
 
     Raises:
         FileNotFoundError: Nothing is there.
-        ValueError: Damaged, cut off, not whole numbers, or overlapping segments.
+        ValueError: Damaged, cut off, not whole numbers, overlapping segments, or segments on
+            slices that `image` lacks.
     """
     root, scan = _located(source, root)
     if scan.kind == "dicom-seg":
@@ -129,7 +130,7 @@ def read_mask(
         if image is not None:
             folder = image_root or root
             found = [dicom.read_header(folder / file, file).instance for file in image.files]
-            labels = np.stack([segmentation.at(instance) for instance in found])
+            labels = segmentation.over(found, scan.path)
         spacing = (scale.thickness_mm, *scale.spacing_mm)
         return Scan(labels, spacing, None, None, "uint8")
     drawn = read_labels(root, scan, scale)

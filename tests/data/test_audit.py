@@ -100,6 +100,17 @@ def test_a_truncated_file_is_an_error_with_what_was_found_and_what_to_do(build, 
     assert findings[0].remedy == "Copy or export the file again."
 
 
+def test_a_dicom_seg_of_a_series_that_lost_slices_is_an_error(build, healthy):
+    sets = write_series(healthy / "P4" / "CT", ct(4, depth=3))
+    write_segmentation(healthy / "P4" / "drawn.dcm", sets, np.ones((3, 40, 40, 1), bool))
+    (healthy / "P4" / "CT" / "02.dcm").unlink()
+    (finding,) = audit(build, healthy)[1]
+    assert (finding.kind, finding.paths) == ("unreadable", ("P4/drawn.dcm",))
+    assert finding.found == "segments on 1 slice that the series lacks"
+    assert finding.expected == "a DICOM SEG of this series"
+    assert finding.remedy.startswith("Export the segmentation again for this series")
+
+
 def test_a_file_that_may_not_be_read_is_an_error(build, healthy):
     (healthy / "images" / "P1" / "0.png").unlink()
     (healthy / "images" / "P1" / "0.png").symlink_to(healthy / "gone.png")

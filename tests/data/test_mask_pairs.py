@@ -175,3 +175,13 @@ def test_segmentations_of_other_series_are_refused(tmp_path: Path) -> None:
     prediction = write_segmentation(tmp_path / "p.dcm", second, segments(1, 2))
     with pytest.raises(ValueError, match="other slices than"):
         read(truth, prediction)
+
+
+def test_a_segmentation_of_slices_that_the_series_lacks_is_refused(tmp_path: Path) -> None:
+    sets = write_series(tmp_path / "truth" / "ct", ct(1, depth=3))
+    write_segmentation(tmp_path / "truth" / "P1_seg.dcm", sets, segments(1, 2, 3))
+    # The method was given a copy of the series whose slices have names of their own.
+    copy = write_series(tmp_path / "copy", ct(1, depth=3), name="b")
+    prediction = write_segmentation(tmp_path / "p.dcm", copy, segments(1, 2, 3))
+    with pytest.raises(ValueError, match=r"p\.dcm: found segments on 3 slices that the series"):
+        read(tmp_path / "truth", prediction)

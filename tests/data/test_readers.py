@@ -307,6 +307,21 @@ def test_a_dicom_seg_is_laid_over_its_slices_and_zero_elsewhere(tmp_path):
     assert whole.array.sum(axis=(1, 2)).tolist() == [0, 10, 24]
 
 
+def test_a_dicom_seg_drawn_on_slices_that_the_series_lacks_is_an_error(tmp_path):
+    sets = write_series(tmp_path / "CT", ct(1, depth=3))
+    segments = np.zeros((3, 40, 40, 1), bool)
+    segments[1:, 5, 5] = True  # nothing on the first slice
+    write_segmentation(tmp_path / "seg.dcm", sets, segments)
+    (tmp_path / "CT" / "00.dcm").unlink()
+    series, drawn = readers.list_scans(tmp_path)[0]
+    whole = readers.read_mask(drawn, SCALE, root=tmp_path, image=series)
+    assert whole.array.sum(axis=(1, 2)).tolist() == [1, 1]
+    (tmp_path / "CT" / "02.dcm").unlink()
+    series, drawn = readers.list_scans(tmp_path)[0]
+    with pytest.raises(ValueError, match=r"seg\.dcm: found segments on 1 slice that the series la"):
+        readers.read_mask(drawn, SCALE, root=tmp_path, image=series)
+
+
 def test_overlapping_segments_are_an_error(tmp_path):
     sets = write_series(tmp_path / "CT", ct(1, depth=2))
     write_segmentation(tmp_path / "seg.dcm", sets, np.ones((2, 40, 40, 2), bool))
