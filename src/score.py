@@ -13,6 +13,7 @@ import typer
 from src import terminal
 from src.config import Params, load_params
 from src.data.findings import count_of
+from src.data.masks import label_value
 from src.data.patients import Rules
 from src.data.roles import Roles
 from src.external import (
@@ -55,10 +56,12 @@ def read_labels(text: str, option: str = "--labels") -> dict[int | str, str]:
                 "number or #rrggbb, and letters, digits, '_', '.' and '-'. Write it as "
                 f"{option} 0=background,1=lesion."
             )
-        value = found[1] if found[1].startswith("#") else int(found[1])
-        if value in labels:
-            raise ValueError(f"{option} {text}: found {value} twice, expected each value once.")
-        labels[value] = found[2]
+        key = found[1] if found[1].startswith("#") else int(found[1])
+        same = [other for other in labels if label_value(other) == label_value(key)]
+        if same:
+            twice = f"{key} twice" if key in same else f"{same[0]} and {key}, which are the same"
+            raise ValueError(f"{option} {text}: found {twice}, expected each value once.")
+        labels[key] = found[2]
     return labels
 
 
@@ -84,7 +87,7 @@ def class_names(labels: Labels, known: Sequence[str]) -> tuple[str, ...]:
             f"--labels names {', '.join(named)} alone, expected the background and at least one "
             "class. Write it as --labels 0=background,1=lesion."
         )
-    first = labels.get(0, named[0])
+    first = next((name for key, name in labels.items() if label_value(key) == 0), named[0])
     return (first, *(name for name in named if name != first))
 
 

@@ -111,6 +111,26 @@ def test_a_label_for_an_unknown_class_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("labels", "keys"),
+    [
+        ('0: background, 255: organ, "#FFFFFF": lesion', "255 and '#FFFFFF'"),
+        ('"#000000": background, 0: organ, 2: lesion', "'#000000' and 0"),
+        ('0: background, "#ff0000": organ, "#FF0000": lesion', "'#ff0000' and '#FF0000'"),
+    ],
+)
+def test_two_labels_for_one_value_are_refused(tmp_path: Path, labels: str, keys: str) -> None:
+    message = wrong(tmp_path, "{0: background, 1: organ, 2: lesion}", f"{{{labels}}}")
+    assert f"data.labels: keys {keys} are the same in a mask: keep one" in message
+
+
+def test_blue_and_the_grey_value_255_are_two_labels(tmp_path: Path) -> None:
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    path = tmp_path / "params.yaml"
+    path.write_text(text.replace("{0: background, 1: organ", '{255: background, "#0000ff": organ'))
+    assert load_params(path).data.labels == {255: "background", "#0000ff": "organ", 2: "lesion"}
+
+
+@pytest.mark.parametrize(
     ("change", "message"),
     [
         ("low: 3e-2, high: 1e-2", ".low: must be below high (0.01), got 0.03"),

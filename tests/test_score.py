@@ -212,6 +212,20 @@ def test_params_yaml_says_what_the_options_do_not(here: Path, command) -> None:
     assert "NSD within 2 mm" in printed
 
 
+def test_colours_may_stand_for_classes_and_black_is_the_background(here: Path, command) -> None:
+    for folder, top in (("truth", 3), ("method", 4)):
+        colours = np.zeros((10, 10, 3), np.uint8)
+        colours[..., 0] = square(top, value=255)  # blue, which is not the grey value 255
+        write_picture(here / folder / "P1" / "1.png", colours)
+        write_picture(here / folder / "P1" / "2.png", np.zeros((10, 10, 3), np.uint8))
+    labels = ("--labels", "#0000ff=lesion,#000000=background,255=bone")
+    code, _, warned = command("truth", "method", *labels, *MILLIMETRES)
+    assert code == 0, warned
+    (row,) = rows(here / "scores" / "patients.csv")
+    assert float(row["dice_lesion"]) == 0.75  # 2 * 12 / (16 + 16)
+    assert row["dice_bone"] == ""
+
+
 # --- What goes wrong ------------------------------------------------------------------------------
 
 
@@ -372,6 +386,8 @@ def test_pictures_need_a_spacing_labels_and_a_patient(here: Path, command) -> No
         (("--labels", "lesion"), "found 'lesion', expected VALUE=CLASS"),
         (("--labels", "0=background"), "expected the background and at least one class"),
         (("--labels", "0=background,0=lesion"), "found 0 twice"),
+        (("--labels", "#ffffff=background,255=lesion"), "found #ffffff and 255, which are the sa"),
+        (("--labels", "0=background,#ff0000=a,#FF0000=b"), "found #ff0000 and #FF0000, which"),
         ((*LABELS, "--prediction-labels", "1=organ"), "names organ, expected classes of the truth"),
         ((*LABELS, "--patient", "[^/]+"), "expected a group named patient"),
         ((*LABELS, "--patient", "(?P<patient>"), "missing ), unterminated subpattern"),

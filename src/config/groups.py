@@ -88,6 +88,14 @@ class Pictures(Group):
     thickness_mm: Positive
 
 
+def _in_a_mask(label: int | str) -> int | str:
+    """A key of labels as masks are read: "#0A0A0A" is the grey value 10, "#FF0000" "#ff0000"."""
+    if isinstance(label, int):
+        return label
+    grey = re.fullmatch(r"#([0-9a-f]{2})\1\1", label.lower())
+    return int(grey[1], 16) if grey else label.lower()
+
+
 class Data(Group):
     """What the files under data/ hold."""
 
@@ -120,6 +128,13 @@ class Data(Group):
                     "labels",
                     f"{value!r} names the class {name!r}, which is not in classes "
                     f"{list(self.classes)}",
+                )
+        known: dict[int | str, int | str] = {}
+        for value in self.labels:
+            first = known.setdefault(_in_a_mask(value), value)
+            if first is not value:
+                yield Mismatch(
+                    "labels", f"keys {first!r} and {value!r} are the same in a mask: keep one"
                 )
         missing = set(self.classes) - set(self.labels.values())
         if missing:

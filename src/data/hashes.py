@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from src.data.masks import Labels
+from src.data.masks import COLOUR, Labels
 
 
 def slice_hash(array: NDArray[Any]) -> str:
@@ -25,9 +25,16 @@ def slice_hash(array: NDArray[Any]) -> str:
 
 
 def mask_hash(labels: Labels) -> str:
-    """`slice_hash` of label values: as uint8 where all fit into it, else as int32."""
-    if labels.dtype == np.uint8 or (labels.size and labels.min() >= 0 and labels.max() < 256):
-        return slice_hash(labels.astype(np.uint8, copy=False))
+    """`slice_hash` of label values: as uint8 where all fit into it, else as int32.
+
+    Of a slice with colours it is taken of 0xRRGGBB in every pixel.
+    """
+    if labels.dtype == np.uint8:
+        return slice_hash(labels)
+    if labels.size and labels.max() >= COLOUR:
+        labels = np.where(labels < COLOUR, labels * 0x010101, labels - COLOUR)
+    if labels.size and labels.min() >= 0 and labels.max() < 256:
+        return slice_hash(labels.astype(np.uint8))
     return slice_hash(labels)
 
 

@@ -10,61 +10,71 @@ import numpy as np
 from numpy.typing import NDArray
 
 _NO_CLASS = 255  # where it is no class index
+COLOUR = 1 << 24  # label values from here on are colours: COLOUR + 0xRRGGBB
 _EXACT = 2**24  # OpenCV counts in float32, which holds every whole number below this
 
 
 Labels = NDArray[np.int32] | NDArray[np.uint8]
-"""Label values, in 8 bits where a file stores them in 8."""
+"""Label values, in 8 bits where a file stores them in 8. Those from `COLOUR` on are colours."""
 
 
 def whole_numbers(stack: NDArray[Any], name: str) -> Labels:
     """Stored mask values -> label values of the same (D, H, W): int32, or uint8 as it is.
 
     Raises:
-        ValueError: A value is no whole number, or beyond 32 bits.
+        ValueError: A value is no whole number, beyond 32 bits, or as large as those of colours.
     """
     if stack.dtype == np.uint8:
         return stack
-    limits = np.iinfo(np.int32)
+    least = np.iinfo(np.int32).min
     if stack.dtype.kind == "f" and not (np.isfinite(stack) & (stack == np.rint(stack))).all():
         odd = stack[~(np.isfinite(stack) & (stack == np.rint(stack)))].ravel()[0]
         raise ValueError(
             f"{name}: found the value {odd} in a mask, expected whole numbers. It may have been "
             "resampled with interpolation: export it again with nearest neighbour."
         )
-    held = np.can_cast(stack.dtype, np.int32)
-    if not held and stack.size and (stack.min() < limits.min or stack.max() > limits.max):
+    large = stack.size and stack.dtype.itemsize > 2  # what 16 bits hold is neither
+    if large and (stack.min() < least or stack.max() >= COLOUR):
         raise ValueError(
             f"{name}: found values from {stack.min()} to {stack.max()} in a mask, expected label "
-            "values of at most 32 bits. Export the mask with small whole numbers."
+            f"values from {least} to {COLOUR - 1}. Export the mask with small whole numbers."
         )
     return stack.astype(np.int32)
 
 
-def colours_as_numbers(stack: NDArray[Any], name: str) -> NDArray[Any]:
-    """A colour mask -> one number a pixel: the grey value where the channels agree, else 0xRRGGBB.
+def colours_as_numbers(stack: NDArray[Any], name: str) -> Labels:
+    """A colour mask -> label values: the grey value where the channels agree, else a colour.
 
     Args:
-        stack: (D, H, W), returned as it is, or (D, H, W, 3) red, green, blue.
+        stack: (D, H, W, 3) red, green, blue.
         name: What to call the file in a message.
 
     Returns:
-        (D, H, W). A page in which every pixel is grey keeps its grey values.
+        (D, H, W). A colour is `COLOUR` + 0xRRGGBB, so that "#0000ff" is not the grey value 255.
 
     Raises:
-        ValueError: Colours of more than 8 bits a channel.
+        ValueError: Colours of more than 8 bits a channel, or grey values that `whole_numbers`
+            refuses.
     """
-    if stack.ndim == 3:
-        return stack
     if (stack == stack[..., :1]).all():
-        return stack[..., 0]
+        return whole_numbers(stack[..., 0], name)
     if stack.dtype != np.uint8:
         raise ValueError(
             f"{name}: found a colour mask of type {stack.dtype}, expected 8 bits a channel. Export "
             "it as 8-bit PNG."
         )
     red, green, blue = (stack[..., channel].astype(np.int32) for channel in range(3))
-    return (red << 16) | (green << 8) | blue
+    is_grey = (red == green) & (green == blue)
+    return np.where(is_grey, red, COLOUR | (red << 16) | (green << 8) | blue)
+
+
+def label_value(key: int | str) -> int:
+    """The label value that a key of data.labels stands for; "#0a0a0a" is the grey value 10."""
+    if isinstance(key, int):
+        return key
+    colour = int(key.removeprefix("#"), 16)
+    grey = colour & 0xFF
+    return grey if colour == grey * 0x010101 else COLOUR | colour
 
 
 def label_lookup(labels: Mapping[int | str, str], classes: Sequence[str]) -> dict[int, int]:
@@ -74,10 +84,7 @@ def label_lookup(labels: Mapping[int | str, str], classes: Sequence[str]) -> dic
         labels: Label value or "#rrggbb" -> class name, as in params.yaml.
         classes: Class names in the order of the class index.
     """
-    return {
-        int(key.removeprefix("#"), 16) if isinstance(key, str) else key: classes.index(name)
-        for key, name in labels.items()
-    }
+    return {label_value(key): classes.index(name) for key, name in labels.items()}
 
 
 def class_indices(
@@ -86,7 +93,7 @@ def class_indices(
     """Label values -> class indices.
 
     Args:
-        values: (H, W), or any shape; colours are packed as 0xRRGGBB.
+        values: (H, W), or any shape; colours as `colours_as_numbers` has them.
         labels: Label value or "#rrggbb" -> class name, as in params.yaml.
         classes: Class names in the order of the class index, at most 256.
 
@@ -177,7 +184,8 @@ def suggested_labels(values: Iterable[int], classes: Sequence[str]) -> str:
 
 
 def _as_key(value: int, *, quoted: bool = False) -> str:
-    """A label value as it stands in params.yaml; what is beyond 16 bits was a colour."""
-    if 65_535 < value <= 0xFFFFFF:
-        return f'"#{value:06x}"' if quoted else f"#{value:06x}"
-    return str(value)
+    """A label value as it stands in params.yaml."""
+    if value < COLOUR:
+        return str(value)
+    key = f"#{value - COLOUR:06x}"
+    return f'"{key}"' if quoted else key

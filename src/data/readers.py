@@ -115,8 +115,9 @@ def read_mask(
         image_root: The folder that `image` is relative to; `root` where it is not given.
 
     Returns:
-        (D, H, W) int32; colours as 0xRRGGBB; segment numbers of a DICOM SEG. The origin is None
-        where the file does not say where it lies, and for a DICOM SEG, which lies on its image.
+        (D, H, W) int32; colours as `colours_as_numbers` has them; segment numbers of a DICOM SEG.
+        The origin is None where the file does not say where it lies, and for a DICOM SEG, which
+        lies on its image.
 
     Raises:
         FileNotFoundError: Nothing is there.
@@ -162,8 +163,8 @@ def _image_hu(stored: Scan, scan: ScanFile, scale: PictureScale) -> NDArray[np.f
 def _label_values(stored: Scan, scan: ScanFile) -> Labels:
     if stored.array.ndim == 3:
         return whole_numbers(stored.array, scan.path)
-    pages = [colours_as_numbers(page[None], scan.path) for page in stored.array]
-    return whole_numbers(np.concatenate(pages), scan.path)
+    pages: list[NDArray[Any]] = [colours_as_numbers(one[None], scan.path) for one in stored.array]
+    return np.concatenate(pages)
 
 
 def read_image_slice(root: Path, path: str, slice: int, scale: PictureScale) -> NDArray[np.float32]:

@@ -178,15 +178,18 @@ def test_the_suggested_labels_mend_black_and_white_masks(build, healthy):
     assert set(table["pixels_organ"]) == {100}
 
 
-def test_the_suggested_labels_mend_colour_masks(build, healthy):
+@pytest.mark.parametrize(
+    ("blue_green_red", "key"), [((0, 128, 255), "#ff8000"), ((255, 0, 0), "#0000ff")]
+)
+def test_the_suggested_labels_mend_colour_masks(build, healthy, blue_green_red, key):
     colour = np.zeros((40, 40, 3), np.uint8)
-    colour[15:25, 15:25] = (0, 128, 255)  # blue, green, red: "#ff8000"
+    colour[15:25, 15:25] = blue_green_red
     for path in (healthy / "masks").rglob("*.png"):
         write_picture(path, colour)
     finding = audit(build, healthy)[1][0]
-    assert finding.found == "the values #ff8000"
-    assert '`labels: {0: background, "#ff8000": organ}`' in finding.remedy
-    assert audit(build, healthy, labels={0: "background", "#ff8000": "organ"})[1] == []
+    assert finding.found == f"the values {key}"
+    assert f'`labels: {{0: background, "{key}": organ}}`' in finding.remedy
+    assert audit(build, healthy, labels={0: "background", key: "organ"})[1] == []
 
 
 def test_lossy_masks_are_recognised(build, healthy):

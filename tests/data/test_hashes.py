@@ -5,7 +5,8 @@ import hashlib
 import numpy as np
 import pytest
 
-from src.data.hashes import mask_hash, slice_hash
+from src.data.hashes import hash_of_even, mask_hash, slice_hash
+from src.data.masks import COLOUR
 
 
 @pytest.mark.parametrize("stored", ["uint8", "int32"])
@@ -20,6 +21,13 @@ def test_a_label_beyond_a_byte_has_a_hash_of_its_own(beyond):
     values = np.array([[0, beyond]], np.int32)
     wrapped = values.astype(np.uint8).astype(np.int32)
     assert mask_hash(values) == slice_hash(values) != mask_hash(wrapped)
+
+
+def test_the_hash_of_a_colour_mask_is_that_of_red_green_blue():
+    found = mask_hash(np.array([[0, 9, COLOUR + 0x010203]], np.int32))
+    assert found == slice_hash(np.array([[0, 0x090909, 0x010203]], np.int32))
+    blue = slice_hash(np.full((2, 2), 255, np.uint8))
+    assert hash_of_even((2, 2), COLOUR + 255) == blue
 
 
 def test_other_values_or_another_shape_have_another_hash():

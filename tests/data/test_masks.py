@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from src.data.masks import class_indices, value_counts
+from src.data.masks import COLOUR, class_indices, label_lookup, shown_values, value_counts
 
 CLASSES = ("background", "organ", "lesion")
 
@@ -15,8 +15,15 @@ def test_label_values_become_class_indices() -> None:
 
 def test_label_values_beyond_a_byte_and_below_zero_become_class_indices() -> None:
     labels = {-32768: "background", "#010203": "lesion"}
-    found = class_indices(np.array([[-32768, 0x010203]], np.int32), labels, CLASSES)
+    found = class_indices(np.array([[-32768, COLOUR + 0x010203]], np.int32), labels, CLASSES)
     np.testing.assert_array_equal(found, [[0, 2]])
+
+
+def test_a_grey_colour_is_its_grey_value_and_blue_is_not() -> None:
+    labels = {"#000000": "background", "#FFFFFF": "organ", "#0000ff": "lesion"}
+    lookup = label_lookup(labels, CLASSES)
+    assert lookup == {0: 0, 255: 1, COLOUR + 255: 2}
+    assert shown_values(lookup) == "0, 255, #0000ff"
 
 
 def test_a_stack_becomes_class_indices_of_its_shape() -> None:

@@ -10,6 +10,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 
 from src.data import readers, volumes
+from src.data.masks import COLOUR, class_indices
 from tests.data.conftest import (
     SCALE,
     ct,
@@ -82,8 +83,27 @@ def test_a_colour_mask_is_packed_red_green_blue(tmp_path):
     picture = np.zeros((2, 2, 4), np.uint8)
     picture[..., 3] = 255  # opaque
     picture[0, 1] = (3, 2, 1, 255)  # OpenCV writes blue, green, red
+    picture[1, 1] = (9, 9, 9, 255)
     write_picture(tmp_path / "a.png", picture)
-    np.testing.assert_array_equal(mask(tmp_path, "a.png"), [[0, 0x010203], [0, 0]])
+    np.testing.assert_array_equal(mask(tmp_path, "a.png"), [[0, COLOUR + 0x010203], [0, 9]])
+
+
+def test_an_empty_page_of_colour_masks_is_no_other_class(tmp_path):
+    labels, classes = {"#ffffff": "background", "#0000ff": "organ"}, ("background", "organ")
+    picture = np.full((2, 2, 3), 255, np.uint8)
+    write_picture(tmp_path / "empty.png", picture)
+    picture[0, 1] = (255, 0, 0)  # OpenCV writes blue, green, red
+    write_picture(tmp_path / "drawn.png", picture)
+    found = [class_indices(mask(tmp_path, name), labels, classes).tolist()
+             for name in ("empty.png", "drawn.png")]  # fmt: skip
+    assert found == [[[0, 0], [0, 0]], [[0, 1], [0, 0]]]
+
+
+@pytest.mark.parametrize("value", [COLOUR + 255, -(2**31) - 1])
+def test_a_label_value_that_is_no_grey_value_is_an_error(tmp_path, value):
+    write_volume(tmp_path / "a.nrrd", np.full((1, 2, 2), value, np.int64))
+    with pytest.raises(ValueError, match=r"a\.nrrd: found values from .*to 16777215\. Export"):
+        mask(tmp_path, "a.nrrd")
 
 
 def test_a_colour_mask_of_16_bits_is_an_error(tmp_path):
