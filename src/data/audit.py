@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from math import isfinite
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from src.data.duplicates import (
     NearDuplicate,
@@ -54,9 +57,11 @@ def audit_cases(
     """
     if table.empty:
         return []
+    finite = np.isfinite(table[["hu_min", "hu_max"]]).all(axis=1)
     return [
-        *_images(table, window),
-        *_not_hu(table, pictures),
+        *_not_finite(table[~finite]),
+        *_images(table[finite], window),
+        *_not_hu(table[finite], pictures),
         *_bit_depths(table),
         *_masks(table, classes),
         *_patients(table),
@@ -64,17 +69,21 @@ def audit_cases(
     ]
 
 
-def _images(table: pd.DataFrame, window: tuple[float, float] | None) -> list[Finding]:
-    findings = [
+def _not_finite(rows: pd.DataFrame) -> list[Finding]:
+    return [
         Finding(
             "nan-image", "error", paths,
-            f"{count_of(count, 'slice')} with values that are no numbers",
-            "numbers in every pixel", "Export the image again, or fill these pixels with -1024 HU.",
+            f"{count_of(count, 'slice')} with values that are infinite or no numbers",
+            "finite numbers in every pixel",
+            "Export the image again, or fill these pixels with -1024 HU.",
         )
-        for _, paths, count in _per_patient(table[table["hu_min"].isna()])
+        for _, paths, count in _per_patient(rows)
     ]  # fmt: skip
+
+
+def _images(table: pd.DataFrame, window: tuple[float, float] | None) -> list[Finding]:
     constant = table["hu_min"] == table["hu_max"]
-    findings += [
+    findings = [
         Finding(
             "constant-image", "warning", paths, f"{count_of(count, 'slice')} of one value",
             "slices that show something", "Leave such slices out if they are padding.",
@@ -343,8 +352,8 @@ def public_report(
 
 
 def _number(value: float) -> float | None:
-    """None where no slice has a number: JSON knows no NaN."""
-    return round(float(value), 1) if value == value else None
+    """None where no slice has a number, or one an infinite one: JSON knows neither."""
+    return round(float(value), 1) if isfinite(value) else None
 
 
 def _counted(table: pd.DataFrame, columns: list[str], most: int = 20) -> list[dict[str, Any]]:

@@ -35,7 +35,7 @@ MEANINGS: dict[str, str] = {
     "geometry-mismatch": "a mask that lies elsewhere in space than its image",
     "geometry-missing": "a mask that does not say where it lies in space",
     "unknown-label": "values in a mask that stand for no class",
-    "nan-image": "an image with values that are not numbers",
+    "nan-image": "an image with values that are infinite or no numbers",
     "constant-image": "slices of one value only",
     "not-hu": "values that do not look like Hounsfield units",
     "outside-window": "slices that the window shows as one grey",

@@ -33,8 +33,9 @@ def intensities(stored: NDArray[Any], scale: PictureScale | None) -> Intensities
         scale: What stored values mean; None for HU.
 
     Returns:
-        NaN where a value is no number. Of large slices the percentiles are those of every fourth
-        pixel: they describe, nothing is computed from them.
+        NaN where a value is no number; where one is infinite the percentiles are. Of large slices
+        the percentiles are those of every fourth pixel: they describe, nothing is computed from
+        them.
     """
     low, high = stored.min(), stored.max()
     outer = _hu(np.array([low, high]), scale)
@@ -43,6 +44,8 @@ def intensities(stored: NDArray[Any], scale: PictureScale | None) -> Intensities
         some = scale.hu(some)
         low, high, scale = some.min(), some.max(), None
     least, greatest = sorted(outer.tolist())
+    if not np.isfinite(outer).all():
+        return Intensities(least, np.nan, np.nan, np.nan, greatest)
     # As np.percentile has it, but among stored values; what lies beside each place alone is brought
     # to HU.
     places, shares = _places(some.size)

@@ -323,14 +323,34 @@ def test_an_image_of_one_value_is_a_warning(build, healthy):
     assert (finding.kind, finding.severity) == ("constant-image", "warning")
 
 
-def test_an_image_with_nan_is_an_error(build, healthy):
-    hu = ct(4, depth=2).astype(np.float32)
-    hu[1, 0, 0] = np.nan
-    write_volume(healthy / "P4" / "scan.nii.gz", hu)
-    write_volume(healthy / "P4" / "mask.nii.gz", organ(depth=2))
-    (finding,) = audit(build, healthy, near=True)[1]
+@pytest.mark.parametrize("suffix", [".nii.gz", ".mha", ".nrrd", ".tif"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_an_image_with_a_value_that_is_not_finite_is_an_error(build, tmp_path, suffix, value):
+    for seed in (1, 2, 3, 4):
+        hu = ct(seed, depth=2).astype(np.float32)
+        hu[1, 0, 0] = value if seed == 4 else -1000
+        scan = tmp_path / f"P{seed}" / f"scan{suffix}"
+        scan.parent.mkdir()
+        if suffix == ".tif":
+            assert cv2.imwritemulti(str(scan), list(hu))
+            assert cv2.imwritemulti(str(scan.with_name("mask.tif")), list(organ(depth=2)))
+        else:
+            write_volume(scan, hu)
+            write_volume(scan.with_name("mask.nii.gz"), organ(depth=2))
+    plain = replace(SCALE, intercept=0.0)
+    table, (finding,) = audit(build, tmp_path, near=True, pictures=plain, window=(-160, 240))
     assert (finding.kind, finding.severity) == ("nan-image", "error")
-    assert finding.found == "1 slice with values that are no numbers"
+    assert finding.paths == (f"P4/scan{suffix}",)
+    assert finding.found == "1 slice with values that are infinite or no numbers"
+    report = public_report(table, [finding], classes=CLASSES)
+    json.dumps(report, allow_nan=False)
+
+
+def test_a_slice_of_infinite_values_is_told_once(build, healthy):
+    write_volume(healthy / "P4" / "scan.mha", np.full((2, 40, 40), -np.inf, np.float32))
+    write_volume(healthy / "P4" / "mask.mha", organ(depth=2))
+    (finding,) = audit(build, healthy, near=True)[1]
+    assert finding.kind == "nan-image"
 
 
 def test_pictures_of_8_and_16_bits_are_an_error(build, healthy):
