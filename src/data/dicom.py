@@ -5,7 +5,10 @@ pydicom reads the headers, SimpleITK the pixels (rescaled to HU), highdicom the 
 
 from __future__ import annotations
 
+import sqlite3
+import struct
 import warnings
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +76,8 @@ def read_header(path: Path, name: str) -> Header:
         name: What to call it in a message.
 
     Raises:
-        ValueError: The file is no DICOM file, or ends within the header.
+        ValueError: The file is no DICOM file, or its header is damaged or cut off.
+        OSError: The system refuses to read it.
     """
     import pydicom
     from pydicom import config
@@ -108,13 +112,28 @@ def read_header(path: Path, name: str) -> Header:
                     for item in found.get("ReferencedSeriesSequence") or ()
                 ),
             )
-    # pydicom raises errors of many types on damaged bytes; all of them mean the same here.
-    except (OSError, EOFError, ValueError, TypeError, KeyError, AttributeError,
-            NotImplementedError) as error:  # fmt: skip
+    except _of_damage() as error:
+        if _is_refusal(error):
+            raise
         raise _unreadable(name, f"a damaged DICOM header ({type(error).__name__})") from error
     if not (sop_class and instance and series):
         raise _unreadable(name, "no complete DICOM header")
     return header
+
+
+def _of_damage() -> tuple[type[Exception], ...]:
+    """The errors of many types that pydicom and highdicom raise on damaged bytes."""
+    from pydicom.errors import BytesLengthException
+
+    return (
+        ArithmeticError, AttributeError, BytesLengthException, EOFError, LookupError, OSError,
+        RuntimeError, TypeError, ValueError, sqlite3.Error, struct.error, zlib.error,
+    )  # fmt: skip
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Whether an error is the system's; pydicom raises an `OSError` without a number."""
+    return isinstance(error, OSError) and error.errno is not None
 
 
 def _place(found: Any) -> float | None:
@@ -206,7 +225,9 @@ def read_segmentation(path: Path, name: str) -> Segmentation:
         name: What to call it in a message.
 
     Raises:
-        ValueError: Damaged, overlapping segments, fractions, or drawn on multi-frame images.
+        ValueError: Damaged, overlapping segments, fractions, drawn on multi-frame images, or with
+            frames whose slice the file does not name.
+        OSError: The system refuses to read it.
     """
     import highdicom
 
@@ -221,19 +242,46 @@ def read_segmentation(path: Path, name: str) -> Segmentation:
                 ignore_spatial_locations=True,  # many writers leave the statement out
                 assert_missing_frames_are_empty=True,
             )
-    except RuntimeError as error:  # highdicom's word for overlapping segments
-        raise ValueError(
-            f"{name}: found overlapping segments ({error}), expected one segment a pixel. Export "
-            "the segments to files of their own, or decide in your editor which one lies on top."
-        ) from error
-    except (OSError, EOFError, ValueError, TypeError, KeyError, AttributeError,
-            IndexError) as error:  # fmt: skip
+            unnamed = _frames_elsewhere(segmentation, instances)
+            spacing_mm = _pixel_spacing(segmentation)
+    except _of_damage() as error:
+        if _is_refusal(error):
+            raise
+        if isinstance(error, RuntimeError) and "overlap" in str(error):
+            raise ValueError(
+                f"{name}: found overlapping segments ({error}), expected one segment a pixel. "
+                "Export the segments to files of their own, or decide in your editor which one "
+                "lies on top."
+            ) from error
         raise ValueError(
             f"{name}: found a DICOM SEG that cannot be laid over its images ({error}), expected a "
             "whole file of binary segments drawn on single-frame slices. Export it again, or save "
             "the mask as NIfTI."
         ) from error
-    return Segmentation(instances, labels.astype(np.int32), _pixel_spacing(segmentation))
+    if unnamed:
+        raise ValueError(
+            f"{name}: found {count_of(unnamed, 'frame')} of a DICOM SEG whose slice is not among "
+            f"the {len(instances)} that it lists, expected one of them for every frame. Export it "
+            "again, or save the mask as NIfTI."
+        )
+    return Segmentation(instances, labels.astype(np.int32), spacing_mm)
+
+
+def _frames_elsewhere(segmentation: Any, instances: Sequence[str]) -> int:
+    """Number of frames that are not drawn on one of these; highdicom passes over them."""
+
+    def named(groups: Any) -> set[str]:
+        return {
+            str(source.ReferencedSOPInstanceUID)
+            for derivation in groups.get("DerivationImageSequence") or ()
+            for source in derivation.get("SourceImageSequence") or ()
+        }
+
+    shared = [named(one) for one in segmentation.get("SharedFunctionalGroupsSequence") or ()]
+    known = {*instances}
+    if any(known & one for one in shared):
+        return 0
+    return sum(not known & named(one) for one in segmentation.PerFrameFunctionalGroupsSequence)
 
 
 def _pixel_spacing(segmentation: Any) -> tuple[float, float] | None:

@@ -2,14 +2,17 @@ from __future__ import annotations
 
 import gzip
 import struct
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk  # noqa: N813
 
-from src.data import readers, volumes
+from src.data import dicom, readers, volumes
 from src.data.masks import COLOUR, class_indices
 from tests.data.conftest import (
     SCALE,
@@ -309,6 +312,28 @@ def test_a_dicom_file_that_is_cut_off_is_an_error_that_names_it(tmp_path):
     assert finding.found == "no complete DICOM header"
 
 
+@pytest.mark.parametrize("size", [142, 154])
+def test_a_dicom_file_that_is_cut_off_within_an_element_is_an_error_that_names_it(tmp_path, size):
+    # After 142 bytes of the first element's number of 4 bytes 2 are there; after 154, of the
+    # second's length 2 of 4. pydicom has an error of its own for the one, struct for the other.
+    write_series(tmp_path, ct(1))
+    (tmp_path / "00.dcm").write_bytes((tmp_path / "00.dcm").read_bytes()[:size])
+    _, (finding,) = readers.list_scans(tmp_path)
+    assert (finding.kind, finding.paths) == ("unreadable", ("00.dcm",))
+    assert finding.found.startswith("a damaged DICOM header")
+
+
+def test_a_dicom_file_that_the_system_refuses_is_not_said_to_be_damaged(tmp_path):
+    (tmp_path / "a.dcm").symlink_to("a.dcm")  # a link to itself
+    with pytest.raises(OSError, match="symbolic links"):
+        dicom.read_header(tmp_path / "a.dcm", "a.dcm")
+    with pytest.raises(OSError, match="symbolic links"):
+        dicom.read_segmentation(tmp_path / "a.dcm", "a.dcm")
+    _, (finding,) = readers.list_scans(tmp_path)
+    assert "symbolic links" in finding.found
+    assert "that you may read it" in finding.remedy
+
+
 def test_a_dicom_seg_is_laid_over_its_slices_and_zero_elsewhere(tmp_path):
     sets = write_series(tmp_path / "CT", ct(1, depth=3))
     segments = np.zeros((2, 40, 40, 2), bool)
@@ -347,6 +372,51 @@ def test_overlapping_segments_are_an_error(tmp_path):
     write_segmentation(tmp_path / "seg.dcm", sets, np.ones((2, 40, 40, 2), bool))
     with pytest.raises(ValueError, match=r"seg\.dcm: found overlapping segments"):
         mask(tmp_path, "seg.dcm", 0, "CT/00.dcm")
+
+
+def drawn(root: Path, change: Callable[[Any], None]) -> Path:
+    """A DICOM SEG of two slices whose header was changed."""
+    sets = write_series(root / "CT", ct(1, depth=2))
+    path = write_segmentation(root / "seg.dcm", sets, np.ones((2, 40, 40, 1), bool))
+    segmentation = pydicom.dcmread(path)
+    change(segmentation)
+    segmentation.save_as(path)
+    return path
+
+
+def without_sources(segmentation: Any) -> None:
+    for frame in segmentation.PerFrameFunctionalGroupsSequence:
+        del frame.DerivationImageSequence
+
+
+def test_a_segmentation_that_cannot_be_read_is_not_said_to_overlap(tmp_path):
+    path = drawn(tmp_path, without_sources)
+    with pytest.raises(ValueError, match=r"s: found a DICOM SEG that cannot be laid over its im"):
+        dicom.read_segmentation(path, "s")
+    rows = b"\x28\x00\x10\x00"  # the tag, before the type of its value
+    path = drawn(tmp_path, lambda segmentation: None)
+    path.write_bytes(path.read_bytes().replace(rows + b"US", rows + b"ZZ"))
+    with pytest.raises(ValueError, match=r"s: found a DICOM SEG that cannot be laid over its im"):
+        dicom.read_segmentation(path, "s")
+
+
+def with_a_slice_that_is_not_listed(segmentation: Any) -> None:
+    del segmentation.ReferencedSeriesSequence[0].ReferencedInstanceSequence[1]
+
+
+def with_a_frame_without_its_slice(segmentation: Any) -> None:
+    del segmentation.PerFrameFunctionalGroupsSequence[1].DerivationImageSequence
+
+
+@pytest.mark.parametrize(
+    ("change", "listed"),
+    [(with_a_slice_that_is_not_listed, 1), (with_a_frame_without_its_slice, 2)],
+)
+def test_a_segmentation_with_a_frame_of_an_unknown_slice_is_an_error(tmp_path, change, listed):
+    path = drawn(tmp_path, change)
+    found = rf"s: found 1 frame of a DICOM SEG whose slice is not among the {listed} that it lists"
+    with pytest.raises(ValueError, match=found):
+        dicom.read_segmentation(path, "s")
 
 
 def test_a_segmentation_is_no_image(tmp_path):
