@@ -71,22 +71,46 @@ def whole_folder(path: Path) -> Iterator[Path]:
     """Yields a folder to fill; it becomes `path` when the block ends without an error.
 
     Args:
-        path: The destination. An older folder is replaced, at the very end.
+        path: The destination; of a link, what it leads to. An older folder is replaced, at the very
+            end.
 
     Yields:
         An empty folder beside the destination.
+
+    Raises:
+        ValueError: The older folder cannot be moved away; the message names the new one.
     """
+    path = path.resolve() if path.is_symlink() else path
     with _naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
         try:
             yield aside
             aside.chmod(0o755)
-            if path.exists():
-                shutil.rmtree(path)
-            aside.replace(path)
-        finally:
+        except BaseException:
             shutil.rmtree(aside, ignore_errors=True)
+            raise
+        _put(aside, path)
+
+
+def _put(made: Path, path: Path) -> None:
+    """Puts a finished folder in the place of an older one; neither is lost where that fails."""
+    old = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    held = path.exists()
+    try:
+        if held:
+            path.replace(old)
+        made.replace(path)
+    except OSError as error:
+        if held and not path.exists():
+            old.replace(path)
+        raise ValueError(
+            f"{path}: found what cannot be moved away ({error.strerror}), such as a mounted disk, "
+            "expected a folder that can be replaced. What was made is whole and is kept as "
+            f"{made}: move it to its place. Name a folder within the mounted one another time."
+        ) from error
+    finally:
+        shutil.rmtree(old, ignore_errors=True)  # what may not be deleted stays, as a hidden folder
 
 
 def write_bytes(path: Path, content: bytes) -> None:

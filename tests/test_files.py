@@ -1,4 +1,5 @@
 import errno
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -74,6 +75,64 @@ def test_a_finished_folder_replaces_the_old_one_whole(tmp_path: Path) -> None:
         with whole_folder(tmp_path / "arrays") as aside:
             (aside / name).write_text(name)
     assert [file.name for file in (tmp_path / "arrays").iterdir()] == ["b"]
+
+
+def test_a_link_to_a_folder_stays_and_what_it_leads_to_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "disk" / "arrays").mkdir(parents=True)
+    (tmp_path / "disk" / "arrays" / "old").write_text("old")
+    link = tmp_path / "arrays"
+    link.symlink_to(tmp_path / "disk" / "arrays")
+    with whole_folder(link) as aside:
+        (aside / "new").write_text("new")
+    assert link.is_symlink()
+    assert [file.name for file in link.iterdir()] == ["new"]
+    assert [file.name for file in (tmp_path / "disk").iterdir()] == ["arrays"]
+
+
+def kept_in(tmp_path: Path, message: str) -> list[str]:
+    """The files of the hidden folder beside arrays, which a message names."""
+    (aside,) = tmp_path.glob(".arrays-*")
+    assert f"What was made is whole and is kept as {aside}: move it" in message
+    return [file.name for file in aside.iterdir()]
+
+
+def test_a_result_whose_place_is_taken_by_a_file_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "arrays"
+    path.write_text("a file")
+    with pytest.raises(ValueError, match="found what cannot be moved away") as error:  # noqa: SIM117
+        with whole_folder(path) as aside:
+            (aside / "new").write_text("new")
+    assert path.read_text() == "a file"
+    assert kept_in(tmp_path, str(error.value)) == ["new"]
+
+
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare(1)")
+def test_a_result_whose_place_is_a_mounted_disk_is_kept(tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from src.files import whole_folder\n"
+        "try:\n"
+        "    with whole_folder(Path(sys.argv[1])) as aside:\n"
+        "        (aside / 'new').write_text('new')\n"
+        "except ValueError as error:\n"
+        "    print(error)\n"
+    )
+    path = tmp_path / "arrays"
+    path.mkdir()
+    (path / "old").write_text("old")
+    # A mount that this process and its children alone see.
+    mounted = 'mount --bind "$1" "$1" || exit 99; shift; "$@"'
+    done = subprocess.run(
+        ["unshare", "--map-root-user", "--mount", "sh", "-c", mounted, "sh", str(path),
+         sys.executable, "-c", code, str(path)],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode == 99 or done.stderr.startswith("unshare"):
+        pytest.skip(f"needs the right to mount a folder: {done.stderr}")
+    assert "found what cannot be moved away (Device or resource busy)" in done.stdout
+    assert kept_in(tmp_path, done.stdout) == ["new"]
+    assert (path / "old").read_text() == "old"
 
 
 def test_the_md5_is_the_one_everybody_knows(tmp_path: Path) -> None:
