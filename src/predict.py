@@ -18,7 +18,7 @@ from src import terminal, tracking
 from src.config import load_params
 from src.data.findings import count_of
 from src.data.images import Images, find_images
-from src.data.pictures import PictureScale
+from src.data.pictures import NO_SCALE, PictureScale
 from src.data.roles import Roles
 from src.files import whole_file
 from src.prediction import Wanted
@@ -26,7 +26,6 @@ from src.scan_work import ScanWork
 
 DEFAULT_MODEL = "models:/ct-segmentation@champion"
 TABLE = "predictions.csv"
-_NO_SCALE = PictureScale(1.0, 0.0, (1.0, 1.0), 1.0)  # of an INPUT without pictures
 
 
 class MaskFormat(StrEnum):
@@ -262,7 +261,7 @@ def main(
     wanted = Wanted(format.value if format else None, overlay, uncertainty, probabilities,
                     batch_size)  # fmt: skip
     _refuse_impossible(images, sources, out, wanted, overwrite)
-    scale = _NO_SCALE
+    scale = NO_SCALE
     if any(scan.kind == "picture" for scan in images.scans):
         known = PictureScale(**params.data.pictures.model_dump()) if params else None
         scale = picture_scale(

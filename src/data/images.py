@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from src.data.findings import Finding, count_of
@@ -72,12 +72,9 @@ def find_images(sources: Sequence[Path], mask_words: Sequence[str]) -> Images:
     scans: list[ScanFile] = []
     masks = 0
     for scan in found:
-        files = tuple(file for file in scan.files if not roles.is_mask(file))
-        if scan.kind == "dicom-seg" or not files:
-            masks += 1
-        else:  # images and masks may share a folder and a series number
-            masks += len(scan.files) - len(files)
-            scans.append(replace(scan, files=files))
+        images, drawn = roles.parted(scan)
+        scans += images
+        masks += len(drawn)
     if not scans and not any(finding.severity == "error" for finding in findings):
         nothing = f"{count_of(masks, 'mask')} and no image" if masks else "no image"
         raise ValueError(

@@ -15,7 +15,7 @@ from src.data import dicom
 from src.data.findings import Finding, count_of
 from src.data.geometry import compared
 from src.data.matching import images_of
-from src.data.pictures import PictureScale
+from src.data.pictures import NO_SCALE
 from src.data.readers import read_mask
 from src.data.roles import Roles
 from src.data.scans import ScanFile, list_scans, scan_at, split_suffix
@@ -23,7 +23,6 @@ from src.data.volumes import Scan
 
 SIDES = ("truth", "prediction")
 _MAP = re.compile(r"_(overlay|uncertainty|probability_.+)$")
-_NO_SCALE = PictureScale(1.0, 0.0, (1.0, 1.0), 1.0)
 
 
 @dataclass(frozen=True)
@@ -74,15 +73,9 @@ def find_masks(
     masks: list[ScanFile] = []
     rest: list[ScanFile] = []
     for scan in scans:
-        drawn = tuple(file for file in scan.files if roles.is_mask(file))
-        if scan.kind == "dicom-seg" or len(drawn) == len(scan.files):
-            masks.append(scan)
-        elif not drawn:
-            rest.append(scan)
-        else:  # images and masks that share a folder and a series number
-            others = tuple(file for file in scan.files if file not in drawn)
-            masks += replace(scan, files=drawn).single_files()
-            rest.append(replace(scan, files=others))
+        others, drawn = roles.parted(scan)
+        masks += drawn
+        rest += others
     images = [scan for scan in rest if _is_map(scan.path)]
     images += images_of(masks, [scan for scan in rest if scan not in images], roles)
     masks = sorted(
@@ -177,7 +170,7 @@ def read_pair(
 
 def _stack(folder: MaskFolder, scan: ScanFile) -> Scan:
     try:
-        return read_mask(scan, _NO_SCALE, root=folder.root)
+        return read_mask(scan, NO_SCALE, root=folder.root)
     except ValueError as error:
         told = str(error).removeprefix(f"{scan.path}: ")
         raise ValueError(f"{folder.name_of(scan)}: {told}") from error

@@ -8,7 +8,6 @@ partner fits, that is an error which names them.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import replace
 
 from src.data.findings import Finding, count_of, some_of
 from src.data.roles import Name, Roles, Words
@@ -154,15 +153,10 @@ def _by_role(
     masks: list[ScanFile] = []
     segmentations = [scan for scan in scans if scan.kind == "dicom-seg"]
     for scan in scans:
-        if scan.kind == "dicom-seg":
-            continue
-        drawn = tuple(file for file in scan.files if roles.is_mask(file))
-        if len(drawn) in (0, len(scan.files)):
-            (masks if drawn else images).append(scan)
-        else:  # images and masks that share a folder and a series number
-            others = tuple(file for file in scan.files if file not in drawn)
-            images += replace(scan, files=others).single_files()
-            masks += replace(scan, files=drawn).single_files()
+        if scan.kind != "dicom-seg":
+            others, drawn = roles.parted(scan)
+            images += others
+            masks += drawn
     return images, masks, segmentations
 
 

@@ -46,6 +46,10 @@ class PictureScale:
         return values
 
 
+NO_SCALE = PictureScale(1.0, 0.0, (1.0, 1.0), 1.0)
+"""Of what has no HU, or says its own: masks, volumes and DICOM."""
+
+
 def decode(path: Path | str, name: str) -> NDArray[Any]:
     """Decodes a picture, every page of it.
 

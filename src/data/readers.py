@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from src.data import dicom, pictures, volumes
 from src.data.masks import Labels, colours_as_numbers, whole_numbers
-from src.data.pictures import PictureScale
+from src.data.pictures import NO_SCALE, PictureScale
 from src.data.scans import ScanFile, list_scans, scan_at, scan_file
 from src.data.volumes import Scan
 
@@ -245,9 +245,6 @@ def _stamp(path: Path) -> tuple[int, int]:
     return state.st_mtime_ns, state.st_size
 
 
-_NO_SCALE = PictureScale(1.0, 0.0, (1.0, 1.0), 1.0)
-
-
 _Image = tuple[NDArray[Any], bool]  # stored values (D, H, W), and whether they are of a picture
 _Mask = Labels | dicom.Segmentation
 
@@ -255,7 +252,7 @@ _Mask = Labels | dicom.Segmentation
 def _image(root: Path, path: str) -> _Image:
     """The stored values, so that a volume of 16 bits is held in 16."""
     scan = scan_file(root, path)
-    stored = read_stored(root, scan, _NO_SCALE).array
+    stored = read_stored(root, scan, NO_SCALE).array
     return pictures.single_channel(stored, path), scan.kind == "picture"
 
 
@@ -263,7 +260,7 @@ def _mask(root: Path, path: str) -> _Mask:
     scan = scan_file(root, path)
     if scan.kind == "dicom-seg":
         return dicom.read_segmentation(root / path, path)
-    return read_labels(root, scan, _NO_SCALE).array
+    return read_labels(root, scan, NO_SCALE).array
 
 
 @lru_cache(maxsize=2)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from src.data.scans import split_suffix
+from src.data.scans import ScanFile, split_suffix
 
 Words = tuple[str, ...]
 
@@ -50,6 +50,21 @@ class Roles:
     def is_mask(self, path: str) -> bool:
         """Whether a mask word stands in the name or in a folder of a relative path."""
         return any(map(self._says_mask, _parts(path)))
+
+    def parted(self, scan: ScanFile) -> tuple[list[ScanFile], list[ScanFile]]:
+        """The images and the masks among the files of a scan; a DICOM SEG is a mask.
+
+        Where they share a folder and a series number, the images stay a series, and each mask is a
+        scan of its own, for their folder names the images.
+        """
+        drawn = tuple(file for file in scan.files if self.is_mask(file))
+        if scan.kind == "dicom-seg" or len(drawn) == len(scan.files):
+            return [], [scan]
+        if not drawn:
+            return [scan], []
+        rest = replace(scan, files=tuple(file for file in scan.files if file not in drawn))
+        images = [rest] if len(rest.files) > 1 else rest.single_files()
+        return images, replace(scan, files=drawn).single_files()
 
     def is_role(self, folder: str) -> bool:
         """Whether nothing but role words stands in a folder's name."""

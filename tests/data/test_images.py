@@ -45,6 +45,15 @@ def test_masks_that_share_a_series_with_images_are_taken_out_of_it(tmp_path: Pat
     assert found.masks == 1
 
 
+def test_an_image_that_shares_a_series_with_masks_alone_goes_by_its_own_name(
+    tmp_path: Path,
+) -> None:
+    write_series(tmp_path / "ct", ct(1, depth=3), names=["1.dcm", "1_mask.dcm", "2_mask.dcm"])
+    found = find_images([tmp_path], MASK_WORDS)
+    assert [(scan.path, scan.files) for scan in found.scans] == [("ct/1.dcm", ("ct/1.dcm",))]
+    assert (found.stems, found.masks) == (["ct/1"], 2)
+
+
 def test_files_of_one_name_and_two_formats_get_outputs_of_their_own(tmp_path: Path) -> None:
     write_ct_picture(tmp_path / "a.png", 1)
     write_ct_picture(tmp_path / "a.tif", 2)

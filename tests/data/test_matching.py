@@ -186,6 +186,15 @@ def test_a_dicom_seg_goes_to_the_series_it_references(build, tmp_path):
     assert kinds(findings) == ["orphan-image"]
 
 
+def test_a_mask_among_the_files_of_a_series_leaves_the_others_a_series(build, tmp_path):
+    names = ["1.dcm", "2.dcm", "old_mask.dcm"]
+    sets = write_series(tmp_path / "P1", ct(1, depth=3), names=names)
+    write_segmentation(tmp_path / "P1" / "drawn.dcm", sets[:2], np.ones((2, 40, 40, 1), bool))
+    table, findings = build()
+    assert table["image_path"].tolist() == ["P1/1.dcm", "P1/2.dcm"]
+    assert [(f.kind, f.paths) for f in findings] == [("orphan-mask", ("P1/old_mask.dcm",))]
+
+
 def test_a_dicom_seg_of_an_absent_series_is_an_orphan(build, tmp_path):
     sets = write_series(tmp_path / "gone", ct(1, depth=2), name="a")
     write_segmentation(tmp_path / "drawn.dcm", sets, np.ones((2, 40, 40, 1), bool))
