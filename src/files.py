@@ -95,10 +95,11 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 def _put(made: Path, path: Path) -> None:
     """Puts a finished folder in the place of an older one; neither is lost where that fails."""
-    old = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    old = made.with_name(f"{made.name}-old")
     held = path.exists()
     try:
         if held:
+            old.mkdir()
             path.replace(old)
         made.replace(path)
     except OSError as error:
