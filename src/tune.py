@@ -201,8 +201,11 @@ def conclude(
         terminal.console.print("  the parameters of params.yaml are the best of them")
     source = root / "params.yaml"
     tuning.write_changed(source, root / "reports" / "best_params.yaml", values)
+    # Before the lock: it takes minutes on real scans, and other workers wait for the lock.
+    score = tuning.validation_score(root, params, store, best)
     with opened.alone():  # one machine at a time, so that one of them makes the version
-        terminal.console.print(tuning.register_best(root, params, store, best))
+        registered = tuning.register_best(params, store, best, score)
+    terminal.console.print(registered)
     if apply and changes:
         tuning.write_changed(source, source, values)
         said = "params.yaml has them now: dvc repro makes the model through the pipeline"

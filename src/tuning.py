@@ -283,24 +283,30 @@ def is_complete_baseline(outcome: search.Outcome) -> bool:
     return outcome.baseline and outcome.state == "complete"
 
 
-def register_best(root: Path, params: Params, store: tracking.Store, best: search.Outcome) -> str:
+def register_best(
+    params: Params, store: tracking.Store, best: search.Outcome, score: float | None
+) -> str:
     """Registers the model of the best trial; it becomes champion if it beats today's.
 
     On the same data and the same validation patients, by the score that `compare` chooses by. A
     champion of other data, another split or other classes stays: the scores cannot be compared.
 
+    Args:
+        params: All parameters.
+        store: Of the runs.
+        best: The trial.
+        score: Of `validation_score`.
+
     Returns:
         One sentence on what was done.
     """
     name = params.compare.registered_model
-    try:
-        model = tracking.model_of(store, best.run_id)
-    except LookupError:
+    if score is None:
         return (
             f"the model of trial {best.number} is not in this MLflow store: it was trained on "
             "another machine. Run this command there, or let both use one MLFLOW_TRACKING_URI"
         )
-    score = _validation_score(root, params, store, best, model)
+    model = tracking.model_of(store, best.run_id)
     trained = changed(params, best_values(params, best))
     label = f"trial {best.number}, {trained.architectures[0]}"
     reason = f"patient-mean foreground Dice on validation {score:.4f}, {label} of a study"
@@ -342,10 +348,19 @@ def best_values(params: Params, best: search.Outcome) -> dict[str, Any]:
     return search.parameters_of(space_of(params), best.point)
 
 
-def _validation_score(
-    root: Path, params: Params, store: tracking.Store, best: search.Outcome, model: str
-) -> float:
-    """Patient-mean foreground Dice on validation at the size of the scans; kept in the run."""
+def validation_score(
+    root: Path, params: Params, store: tracking.Store, best: search.Outcome
+) -> float | None:
+    """Patient-mean foreground Dice on validation at the size of the scans; kept in the run.
+
+    Returns:
+        In [0, 1]; -1 where no foreground could be scored; None where this store has no model of
+        the trial.
+    """
+    try:
+        model = tracking.model_of(store, best.run_id)
+    except LookupError:
+        return None
     held = store.client.get_run(best.run_id).data.metrics.get(SCORE)
     if held is not None:
         return float(held)

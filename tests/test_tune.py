@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +21,7 @@ from src import search, tracking, tuning
 from src import tune as tune_command
 from src.config import Params, load_params
 from src.data.phantom import write_phantom
-from tests.tiny_models import save_threshold_model
+from tests.tiny_models import NATIVE, save_threshold_model
 
 ROOT = Path(__file__).parent.parent
 MODEL = "ct-segmentation"
@@ -266,11 +268,72 @@ def test_the_best_trial_becomes_champion_only_if_it_beats_todays_on_the_same_pat
     )  # fmt: skip
     point = {"train.learning_rate": 0.01, "architecture": "unet"}
     best = search.Outcome(3, "complete", 0.5, 2, point, "", trial, 3, False, 1.0)
-    assert words in tuning.register_best(tmp_path, params, store, best)
+    score = tuning.validation_score(tmp_path, params, store, best)
+    assert words in tuning.register_best(params, store, best, score)
     now = tracking.champion(store, name)
     assert now is not None
     assert now.version == champion
     assert len(store.client.search_model_versions(f"name = '{name}'")) == 2
+
+
+@pytest.fixture
+def unscored(
+    finished: tuple[Path, str], tmp_path: Path
+) -> Iterator[tuple[Path, Params, search.Search, tracking.Store]]:
+    """The data of `finished` in a folder of its own, and a study of one trial, not scored yet.
+
+    Its model predicts background alone.
+    """
+    root = tmp_path
+    for name in ("data", "prepared"):
+        (root / name).symlink_to(finished[0] / name)
+    params = parameters(root, SPACE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        store = tracking.open_store(root)
+        settings = replace(NATIVE, window_low=5000.0, window_high=6000.0)  # HU that no slice holds
+        with tracking.start_run(store, "trial 0", parameters={}, tags=TAGS) as trial:
+            tracking.log_model(trial, save_threshold_model(root / "m", settings), code=ROOT / "src")
+        setting = search.Setting(
+            "s", search.default_address(root), tuning.space_of(params), {}, 1, 2, "none", 0, 0, 1
+        )
+        opened = search.Search(setting)
+        claimed = opened.claim()
+        assert claimed is not None
+        begun = opened.study.get_trials()[claimed.number]
+        opened._storage.set_trial_user_attr(begun._trial_id, search.study.RUN, trial.run_id)
+        opened.study.tell(claimed.number, 0.0)
+        yield root, params, opened, store
+        opened.close()
+
+
+def test_the_validation_patients_are_scored_before_the_lock_of_the_study_is_taken(
+    unscored: tuple[Path, Params, search.Search, tracking.Store],
+) -> None:
+    root, params, opened, store = unscored
+    best = opened.standing().best
+    assert best is not None
+
+    def is_scored() -> bool:
+        return tuning.SCORE in store.client.get_run(best.run_id).data.metrics
+
+    with tracking.start_run(store, "s", parameters={}, tags=TAGS) as run:
+        ending = threading.Thread(
+            target=tune_command.conclude,
+            args=(root, params, opened, store, run),
+            kwargs={"apply": False},
+        )
+        with opened.alone():  # as another worker that claims a trial
+            ending.start()
+            end = time.monotonic() + 60
+            while not is_scored():
+                assert time.monotonic() < end, "the score waits for the lock"
+                time.sleep(0.05)
+            assert tracking.champion(store, MODEL) is None
+        ending.join(timeout=60)
+    champion = tracking.champion(store, MODEL)
+    assert champion is not None
+    assert champion.run_id == best.run_id
 
 
 # --- What is said ---------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 ENVIRONMENT = "OPTUNA_STORAGE"  # the name that Optuna's own commands read
 LOCK_SECONDS = 300
@@ -106,7 +106,7 @@ def alone(address: str) -> Iterator[None]:
     The system, or the database server, frees the lock of a process that is gone.
 
     Raises:
-        OSError: The database cannot be reached.
+        OSError: The database cannot be reached, or another process kept the lock for too long.
     """
     import sqlalchemy
     from sqlalchemy.engine import make_url
@@ -115,8 +115,15 @@ def alone(address: str) -> Iterator[None]:
     if url.get_backend_name() == "sqlite":
         path = Path(str(url.database))
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{path}.lock", timeout=LOCK_SECONDS):
+        lock = FileLock(f"{path}.lock", timeout=LOCK_SECONDS)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise _not_alone(address) from None
+        try:
             yield
+        finally:
+            lock.release()
         return
     take, free = (
         ("SELECT pg_advisory_lock(:key)", "SELECT pg_advisory_unlock(:key)")
@@ -132,11 +139,20 @@ def alone(address: str) -> Iterator[None]:
             + ". Is the server up, and are address, user and password right?"
         ) from None
     with connection:
-        connection.execute(sqlalchemy.text(take), {"key": _LOCK_NUMBER})
+        taken = connection.execute(sqlalchemy.text(take), {"key": _LOCK_NUMBER}).scalar()
+        if url.get_backend_name() == "mysql" and taken != 1:  # PostgreSQL waits without an end
+            raise _not_alone(address)
         try:
             yield
         finally:
             connection.execute(sqlalchemy.text(free), {"key": _LOCK_NUMBER})
+
+
+def _not_alone(address: str) -> OSError:
+    return OSError(
+        f"another process has kept the lock of {hide_password(address)} for {LOCK_SECONDS} s. End "
+        "the one that hangs, then run the same command again."
+    )
 
 
 def open_storage(address: str, *, heartbeat_seconds: int | None = None) -> Any:

@@ -150,6 +150,7 @@ class Search:
         """
         self.setting = setting
         self._on_killed = on_killed
+        self._claimed: set[int] = set()  # numbers of the trials that run here
         optuna = quiet_optuna()
         with alone(setting.address):
             self._storage = open_storage(
@@ -201,6 +202,7 @@ class Search:
                 self.study.sampler = _sampler(self.setting.seed + len(trials))
                 trial = self.study.ask({one.name: one.distribution() for one in self.setting.space})
             self._storage.record_heartbeat(trial._trial_id)
+            self._claimed.add(trial.number)
             return self._outcome(trial.number)
 
     def fail(self, number: int, reason: str | None) -> Outcome:
@@ -220,6 +222,7 @@ class Search:
         self, reasons: Mapping[int, str | None], *, interrupted: bool = False
     ) -> dict[int, Outcome]:
         states = quiet_optuna().trial.TrialState
+        self._claimed.difference_update(reasons)
         with alone(self.setting.address):
             for number, reason in reasons.items():
                 trial = self._trial(number)
@@ -240,6 +243,7 @@ class Search:
         """
         optuna = quiet_optuna()
         states = optuna.trial.TrialState
+        self.give_signs_of_life()  # the lock may have been waited for longer than they last
         running = self.study.get_trials(deepcopy=False, states=(states.RUNNING,))
         signs = self._with_sign_of_life()
         for trial in running:
@@ -285,9 +289,10 @@ class Search:
         """Runs a block in one worker at a time, of all machines."""
         return alone(self.setting.address)
 
-    def sign_of_life(self, number: int) -> None:
-        """Says that the process of a running trial is there."""
-        self._storage.record_heartbeat(self._trial(number)._trial_id)
+    def give_signs_of_life(self) -> None:
+        """Says that the trials which were claimed here, and have not ended, are alive."""
+        for number in self._claimed:
+            self._storage.record_heartbeat(self._trial(number)._trial_id)
 
     def standing(self) -> Standing:
         """Where the study stands."""

@@ -92,8 +92,7 @@ class Worker:
                 now = time.monotonic()
                 if now - beat >= self._search.setting.heartbeat_seconds:
                     # First of all: after the sleep of a laptop these are alive, not lost.
-                    for one in self._running:
-                        self._search.sign_of_life(one.outcome.number)
+                    self._search.give_signs_of_life()
                     beat = now
                 if self._reap():
                     look = 0.0

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from src.search import default_address, hide_password, storage_address
+from src.search import default_address, hide_password, storage, storage_address
 from src.search.storage import open_storage
 
 OPEN = """
@@ -72,6 +72,17 @@ def test_a_server_that_is_not_there_is_told_of_without_the_password(tmp_path: Pa
     with pytest.raises(OSError, match="cannot be reached") as error, alone(address):
         pass
     assert "secret" not in str(error.value)
+
+
+def test_a_lock_that_another_process_keeps_is_told_of(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "LOCK_SECONDS", 0.2)
+    message = f"another process has kept the lock of {address} for 0.2 s. End the one that hangs"
+    with storage.alone(address), pytest.raises(OSError, match=message), storage.alone(address):
+        pytest.fail("two were alone")
+    with storage.alone(address):
+        pass
 
 
 def opened_at_once(address: str, number: int) -> list[subprocess.CompletedProcess[str]]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from src.search import ENVIRONMENT, Search, storage_address
-from src.search.storage import used_on_purpose
+from src.search.storage import alone, used_on_purpose
 from tests.search.tiny_trial import value_of
 from tests.search.tiny_worker import HERE, setting, work
 
@@ -196,6 +196,30 @@ def test_two_workers_one_of_them_killed_complete_exactly_the_wanted_trials(
     assert len(set(drawn)) == wanted
     assert standing.left == 0
     assert work(opened, tmp_path / "again", "fine") == []
+    opened.close()
+
+
+@pytest.mark.parametrize("server", ["sqlite", "postgresql"])
+def test_a_trial_that_runs_while_its_worker_waits_for_the_lock_is_not_lost(
+    server: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    given = request.getfixturevalue("postgresql") if server == "postgresql" else None
+    address = storage_address(given, tmp_path, taken=[])
+    study = f"waiting {server}"
+    process = worker(address, study, 2, "told when to end", tmp_path)
+    wait_for(lambda: len(list(tmp_path.glob("started *"))) == 2)
+    pid = int((tmp_path / "started 1").read_text())
+    with alone(address):
+        (tmp_path / "end 1").touch()
+        wait_for(lambda: not is_alive(pid))  # its worker cannot note the end
+        time.sleep(6)  # a sign of life lasts 4 s
+    time.sleep(2)  # for the worker to look after all trials
+    for number in (0, 2):  # 2 would follow a trial that was taken for dead
+        (tmp_path / f"end {number}").touch()
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, said
+    opened = Search(setting(address, study, 2))
+    assert opened.standing().states == {"complete": 2}
     opened.close()
 
 
