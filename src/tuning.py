@@ -378,4 +378,5 @@ def validation_score(
         scores = evaluate(root / "data", side, segmenter, params, tick).scores
     numbers = {f"validation_patients/{k}": v for k, v in metrics_of(scores.summary).items()}
     tracking.log_metrics(tracking.Run(store, best.run_id), numbers)
-    return float(scores.summary.to_dict()["dice"][MEAN_FOREGROUND] or -1.0)
+    score = scores.summary.to_dict()["dice"][MEAN_FOREGROUND]
+    return -1.0 if score is None else float(score)

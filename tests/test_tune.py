@@ -336,6 +336,16 @@ def test_the_validation_patients_are_scored_before_the_lock_of_the_study_is_take
     assert champion.run_id == best.run_id
 
 
+def test_a_validation_dice_of_zero_is_zero(
+    unscored: tuple[Path, Params, search.Search, tracking.Store],
+) -> None:
+    root, params, opened, store = unscored
+    best = opened.standing().best
+    assert best is not None
+    assert tuning.validation_score(root, params, store, best) == 0.0
+    assert tuning.validation_score(root, params, store, best) == 0.0  # as the run holds it
+
+
 # --- What is said ---------------------------------------------------------------------------------
 
 
