@@ -405,7 +405,7 @@ def test_a_range_with_an_impossible_end_is_refused(tmp_path: Path) -> None:
     space = "  space:\n    train.model.depth: {low: 2, high: 6, scale: linear}\n"
     with pytest.raises(ValueError, match=r"train\.model\.depth: 6 is impossible") as error:
         tuning.space_of(parameters(tmp_path, space))
-    assert "prepare.image_size must be divisible by 64" in str(error.value)
+    assert "prepare.image_size: must be divisible by 64" in str(error.value)
 
 
 def test_a_factor_that_takes_a_parameter_too_far_is_refused(tmp_path: Path) -> None:
