@@ -229,7 +229,7 @@ def main(
         typer.Option(help="trials at a time here; default: tune.workers", min=1),
     ] = None,
     study: Annotated[
-        str | None, typer.Option(help="its name; default: made of data and parameters")
+        str | None, typer.Option(help="its name; default: made of data, parameters and code")
     ] = None,
     storage: Annotated[
         str | None,

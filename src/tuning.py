@@ -17,6 +17,7 @@ from ruamel.yaml import YAML
 from src import params_file, search, terminal, tracking
 from src.config import ARCHITECTURE, Params, leaves, load_params, public_parameters
 from src.files import write_text
+from src.stages.train import code_hash
 from src.tune_trial import Task
 
 FACT_GROUPS = ("data", "split", "prepare", "train")
@@ -76,12 +77,22 @@ def as_in_file(values: Mapping[str, Any]) -> dict[str, Any]:
 def facts_of(
     params: Params, space: Sequence[search.Dimension], provenance: Mapping[str, str]
 ) -> dict[str, str]:
-    """What all trials of a study have in common, so that they can be compared."""
+    """What all trials of a study have in common, so that they can be compared.
+
+    Args:
+        params: All parameters.
+        space: What is searched.
+        provenance: Of the data and the split.
+
+    Returns:
+        Name -> value, as text; `code_hash` is of the code that trains, here and now.
+    """
     # What a factor multiplies stays among the facts: twice as much is twice of that.
     searched = {one.name for one in space}
     public = public_parameters(params, params.architectures[0], params.split.fold[0])
     flat = tracking.flatten({name: public[name] for name in (ARCHITECTURE, *FACT_GROUPS)})
     facts = {key: provenance[key] for key in ("data_hash", "split_hash")}
+    facts["code_hash"] = code_hash(Path(__file__).resolve().parent)
     facts |= {name: value for name, value in flat.items() if name not in searched}
     return facts | {f"tune.space.{one.name}": str(one.distribution()) for one in space}
 

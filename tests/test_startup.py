@@ -51,3 +51,12 @@ def test_a_stage_without_a_network_imports_no_large_library(
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines()[-1] == "LOADED []"
+
+
+def test_help_on_studies_imports_no_large_library() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, "src.tune", "--help"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1] == "LOADED []"

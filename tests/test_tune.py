@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -35,6 +37,17 @@ SPACE = """
     train.model.depth: {low: 2, high: 3, scale: linear}
     architecture: {choices: [unet, attention_unet]}
     strength: {low: 0.0, high: 2.0, scale: linear, multiplies: [train.augmentation.noise]}
+"""
+OPEN = """
+from pathlib import Path
+from src import search, tune
+from src.config import load_params
+root = Path.cwd()
+params = load_params(root / "params.yaml")
+for study in [None, "named"]:
+    setting = tune.setting_of(root, params, study=study, storage=None, resume=True)
+    search.Search(setting).close()
+    print(setting.name)
 """
 STAGES = "from src.stages import audit, prepare, split; audit.main(); split.main(); prepare.main(0)"
 
@@ -436,6 +449,37 @@ def test_facts_are_what_the_search_leaves_alone(tmp_path: Path) -> None:
     assert not {"train.learning_rate", "train.model.depth", "architecture"} & set(facts)
     other = parameters(tmp_path, SPACE, **{"learning_rate: 2e-3": "learning_rate: 3e-3"})
     assert tuning.facts_of(other, tuning.space_of(other), TAGS) == facts
+
+
+def test_a_study_is_not_gone_on_with_by_other_code_that_trains(
+    finished: tuple[Path, str], tmp_path: Path
+) -> None:
+    for name in ("data", "prepared"):
+        (tmp_path / name).symlink_to(finished[0] / name)
+    parameters(tmp_path, SPACE)
+    source = shutil.copytree(ROOT / "src", tmp_path / "src")
+
+    def run(*command: str) -> subprocess.CompletedProcess[str]:
+        environment = {k: v for k, v in os.environ.items() if k != search.ENVIRONMENT}
+        return subprocess.run(
+            [sys.executable, *command], cwd=tmp_path, text=True, check=False,
+            env=environment | {"PYTHONPATH": str(tmp_path)},
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+
+    first = run("-c", OPEN)
+    assert first.returncode == 0, first.stdout
+    (source / "ui.py").write_text("# trains nothing\n", encoding="utf-8")
+    assert run("-c", OPEN).stdout == first.stdout
+    with (source / "models" / "unet.py").open("a", encoding="utf-8") as stream:
+        stream.write("# changed\n")
+    refused = run("-m", "src.tune", "--study", "named")
+    assert refused.returncode == 1
+    assert "error: the study named was made with other data, parameters or code" in refused.stdout
+    assert re.search(r"what changed:\n  code_hash: \w{6} -> \w{6}\n$", refused.stdout)
+    other = run("-c", OPEN.replace(', "named"', ""))  # under the name that it gets by itself
+    assert other.returncode == 0, other.stdout
+    assert other.stdout not in first.stdout
 
 
 def test_a_trial_has_the_searched_parameters_and_the_present_rest(tmp_path: Path) -> None:

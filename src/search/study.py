@@ -419,6 +419,7 @@ def _other_facts(name: str, held: Mapping[str, str], now: Mapping[str, str]) -> 
     names = [key for key in {**held, **now} if held.get(key) != now.get(key)]
     lines = [f"  {key}: {held.get(key, 'none')} -> {now.get(key, 'none')}" for key in names]
     return (
-        f"the study {name} was made with other settings, so its trials and new ones could not be "
-        "compared. Begin another with --study, or put back what changed:\n" + "\n".join(lines)
+        f"the study {name} was made with other data, parameters or code, so its trials and new "
+        "ones could not be compared. Begin another with --study, or put back what changed:\n"
+        + "\n".join(lines)
     )

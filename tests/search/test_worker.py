@@ -228,7 +228,7 @@ def test_a_trial_that_runs_while_its_worker_waits_for_the_lock_is_not_lost(
 
 def test_a_study_of_other_data_is_refused_by_name(address: str) -> None:
     Search(setting(address, "s", 1))
-    with pytest.raises(ValueError, match="the study s was made with other settings") as error:
+    with pytest.raises(ValueError, match="s was made with other data, parameters or code") as error:
         Search(setting(address, "s", 1, facts={"data_hash": "e", "epochs": "3"}))
     assert "  data_hash: d -> e" in str(error.value)
     assert "  epochs: none -> 3" in str(error.value)
