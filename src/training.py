@@ -226,6 +226,7 @@ def fit(
     progress: Progress,
     on_batch: Callable[[], None] = lambda: None,
     on_epoch: Callable[[Progress], None] = lambda _: None,
+    on_end: Callable[[Progress], None] = lambda _: None,
 ) -> Progress:
     """Trains until the epochs or minutes are used up, or the validation value stops improving.
 
@@ -242,6 +243,7 @@ def fit(
         progress: Where to go on; `Progress()` at the start.
         on_batch: Called after every training batch.
         on_epoch: Called after every epoch, before the checkpoint is written.
+        on_end: Called when no epoch follows, while the model holds the weights of the last one.
 
     Returns:
         The progress; the model holds the weights of the best epoch.
@@ -290,6 +292,7 @@ def fit(
             checkpoint.save_best(model)
         on_epoch(progress)
         checkpoint.save(model, progress)
+    on_end(progress)
     checkpoint.load_best(model)
     return progress
 

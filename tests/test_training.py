@@ -43,6 +43,7 @@ def run(
     folder: Path,
     *,
     on_epoch: Callable[[Progress], None] = lambda _: None,
+    on_end: Callable[[Progress, keras.Model], None] = lambda *_: None,
     plan: Optimisation = PLAN,
     fingerprint: str = "same",
 ) -> tuple[keras.Model, Progress]:
@@ -72,6 +73,7 @@ def run(
         checkpoint=checkpoint,
         progress=checkpoint.load(model) or Progress(),
         on_epoch=on_epoch,
+        on_end=lambda progress: on_end(progress, model),
     )
     return model, progress
 
@@ -122,6 +124,25 @@ def test_the_weights_of_the_best_epoch_are_kept(tmp_path: Path) -> None:
         tf.data.Dataset.from_tensor_slices((images, truth)).batch(2), verbose=0, return_dict=True
     )
     assert found["loss"] == pytest.approx(min(losses), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "change", [{"patience": 2}, {"max_minutes": 0.02, "patience": 60}, {"epochs": 2}]
+)
+def test_the_end_is_told_with_the_weights_of_the_last_epoch(
+    tmp_path: Path, change: dict[str, float]
+) -> None:
+    # So high a rate makes the first epochs the best, so that patience ends the training.
+    plan = Optimisation(**{**vars(PLAN), "epochs": 60, "learning_rate": 0.5} | change)
+    losses: list[float] = []
+
+    def on_end(progress: Progress, model: keras.Model) -> None:
+        batches = tf.data.Dataset.from_tensor_slices(slices(99)).batch(2)
+        losses.append(model.evaluate(batches, verbose=0, return_dict=True)["loss"])
+
+    _, progress = run(tmp_path, plan=plan, on_end=on_end)
+    assert progress.epoch < 60
+    assert losses == [pytest.approx(progress.history[-1]["validation/loss"], rel=1e-5)]
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:

@@ -155,10 +155,14 @@ def train(
                 row = {key: value for key, value in now.history[-1].items() if key != "epoch"}
                 tracking.log_metrics(run, row, step=now.epoch)
                 if show:
-                    show(now.epoch, last=now.epoch == settings.epochs)
+                    show(now.epoch)
                 bar.epoch(now, arrays.classes)
                 if trial:
                     trial.on_epoch(now)
+
+            def on_end(now: Progress) -> None:
+                if show:
+                    show.last(now.epoch)
 
             progress = fit(
                 model,
@@ -173,6 +177,7 @@ def train(
                 progress=progress,
                 on_batch=bar.batch,
                 on_epoch=on_epoch,
+                on_end=on_end,
             )
         best_value = float("nan") if progress.best_value is None else progress.best_value
         best = {f"best_validation_{settings.monitor}": best_value}

@@ -106,10 +106,20 @@ class OverlayLogger:
         self._rows, self._every = rows, every
         self._context = context
 
-    def __call__(self, epoch: int, *, last: bool = False) -> None:
-        """Draws where it is the epoch's turn: 0 (untrained), 1, every few, and the last."""
-        if not (last or epoch == 1 or epoch % self._every == 0):
-            return
+    def __call__(self, epoch: int) -> None:
+        """Draws where it is the epoch's turn: 0 (untrained), 1, and every few."""
+        if self._is_turn_of(epoch):
+            self._draw(epoch)
+
+    def last(self, epoch: int) -> None:
+        """Draws the last epoch where it was not its turn; no one knows it before training ends."""
+        if not self._is_turn_of(epoch):
+            self._draw(epoch)
+
+    def _is_turn_of(self, epoch: int) -> bool:
+        return epoch == 1 or epoch % self._every == 0
+
+    def _draw(self, epoch: int) -> None:
         for number, row in enumerate(self._rows, start=1):
             picture = figures.overlay_picture(
                 [self._case(row)],
