@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 # The code that decides the weights: a checkpoint of other code is not taken up.
 TRAINING_CODE = ("stages/train.py", "stages/training_setup.py", "training.py", "data", "models")
+# The parameters that do: what is read after training may change while a checkpoint waits.
+TRAINING_PARAMETERS = ("architecture", "data", "split", "prepare", "train")
 
 
 @dataclass(frozen=True)
@@ -95,20 +97,17 @@ def train(
     provenance = tracking.provenance(
         root, root / "prepared" / "split.csv", truth_parameters(params), fold
     )
-    fingerprint = tracking.run_name(
-        architecture,
-        {
-            "parameters": public,
-            "policy": policy,
-            **{k: provenance[k] for k in ("data_hash", "split_hash")},
-            "cases": md5_of(fold_folder(root / "prepared" / "arrays", fold) / "index.csv"),
-            "code": code_hash(Path(__file__).resolve().parents[1]),
-        },
-    )
-    checkpoint = Checkpoint(fold_folder(checkpoints / architecture, fold), fingerprint)
-    progress = checkpoint.load(model) or Progress()
-    if progress.epoch:
-        terminal.console.print(f"going on after epoch {progress.epoch} of an unfinished run")
+    cases_file = fold_folder(root / "prepared" / "arrays", fold) / "index.csv"
+    place = fold_folder(checkpoints / architecture, fold)
+    checkpoint = Checkpoint(place, fingerprint(public, policy, provenance, cases_file))
+    kept = checkpoint.load(model)
+    if kept:
+        terminal.console.print(f"going on after epoch {kept.epoch} of an unfinished run")
+    elif checkpoint.is_there:
+        terminal.warn(
+            "an unfinished run of other data, parameters or code was found; it is begun anew"
+        )
+    progress = kept or Progress()
 
     trainable = sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
     description = run_description(label(params, architecture, fold), arrays, trainable, policy)
@@ -220,6 +219,29 @@ def train(
     checkpoint.remove()
     terminal.console.print(f"engine {summary['engine']}")
     return summary
+
+
+def fingerprint(
+    public: Mapping[str, Any], policy: str, provenance: Mapping[str, str], cases: Path
+) -> str:
+    """Of all that decides the weights: a checkpoint with another one is not taken up.
+
+    Args:
+        public: Of `public_parameters`; what is read after training is left out.
+        policy: Precision.
+        provenance: Of the data and the split.
+        cases: The table of the prepared slices.
+    """
+    return tracking.run_name(
+        public["architecture"],
+        {
+            "parameters": {name: public[name] for name in TRAINING_PARAMETERS},
+            "policy": policy,
+            **{name: provenance[name] for name in ("data_hash", "split_hash")},
+            "cases": md5_of(cases),
+            "code": code_hash(Path(__file__).resolve().parents[1]),
+        },
+    )
 
 
 def _peak_memory_mb() -> int:

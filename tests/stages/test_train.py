@@ -1,11 +1,19 @@
+import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
-from src.stages.train import code_hash
+from src import tracking
+from src.config import load_params, public_parameters
+from src.data.phantom import write_phantom
+from src.stages.train import code_hash, fingerprint
 from src.stages.training_log import write_curves
 
 ROOT = Path(__file__).parents[2]
@@ -20,6 +28,8 @@ HISTORY = [
     }
     for epoch in (1, 2)
 ]
+
+STAGES = "from src.stages import audit, prepare, split; audit.main(); split.main(); prepare.main(0)"
 
 
 def test_each_quantity_becomes_a_file_with_train_beside_validation(tmp_path: Path) -> None:
@@ -62,3 +72,88 @@ def test_a_checkpoint_is_held_to_the_code_that_trains(
     with (source / changed).open("a", encoding="utf-8") as stream:
         stream.write("# changed\n")
     assert (code_hash(source) != before) is differs
+
+
+@pytest.mark.parametrize(
+    ("group", "changes", "differs"),
+    [
+        ("evaluate", {"gallery_slices": 7}, False),
+        ("audit", {"near_duplicate_correlation": 0.9}, False),
+        ("compare", {"registered_model": "another"}, False),
+        ("inference", {"flips": True}, False),
+        ("train", {"learning_rate": 0.5}, True),
+        ("prepare", {"normalise": "unit"}, True),
+        ("split", {"seed": 1}, True),
+    ],
+)
+def test_a_checkpoint_is_held_to_the_parameters_that_train(
+    tmp_path: Path, group: str, changes: dict[str, object], differs: bool
+) -> None:
+    cases = tmp_path / "index.csv"
+    cases.write_text("case_id\n", encoding="utf-8")
+    provenance = {"data_hash": "d", "split_hash": "s", "git_commit": "c"}
+    params = load_params(ROOT / "params.yaml")
+    changed = params.model_copy(update={group: getattr(params, group).model_copy(update=changes)})
+    before, after = (
+        fingerprint(public_parameters(one, "unet", 0), "float32", provenance, cases)
+        for one in (params, changed)
+    )
+    assert (before != after) is differs
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A folder with a training that the minutes ended, and what it said.
+
+    It found the unfinished run of other parameters.
+    """
+    root = tmp_path_factory.mktemp("trained")
+    (root / "src").symlink_to(ROOT / "src")
+    write_phantom(root / "data", patients=6, seed=7)
+    yaml = YAML()
+    content = yaml.load(ROOT / "params.yaml")
+    content["prepare"]["image_size"] = [32, 32]
+    content["train"] |= {"epochs": 1000, "max_minutes": 0.05, "patience": 1000}
+    content["train"] |= {"overlay_every": 1000, "precision": "float32"}
+    content["train"]["model"] |= {"depth": 2, "filters": 4}
+    yaml.dump(content, root / "params.yaml")
+    state = root / "checkpoints" / "unet" / "fold0" / "state.npz"
+    state.parent.mkdir(parents=True)
+    np.savez(state, progress=np.array(json.dumps({"epoch": 3, "fingerprint": "other"})))
+    said = ""
+    for command in (["-c", STAGES], ["-m", "src.stages.train", "unet", "0"]):
+        environment = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}
+        done = subprocess.run(
+            [sys.executable, *command], cwd=root, text=True, check=False,
+            env=environment | {"PYTHONPATH": str(root)},
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout
+        said += done.stdout
+    return root, said
+
+
+def test_an_unfinished_run_that_is_not_gone_on_with_is_told_of(trained: tuple[Path, str]) -> None:
+    root, said = trained
+    assert (
+        "warning: an unfinished run of other data, parameters or code was found; it is begun anew"
+    ) in said
+    assert "going on after" not in said
+    assert not list((root / "checkpoints").rglob("*.npz"))
+
+
+def test_the_last_epoch_is_drawn_where_training_ended_early(
+    trained: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = trained[0]
+    path = root / "models" / "unet" / "fold0" / "run.json"
+    last = json.loads(path.read_text(encoding="utf-8"))["epochs"]
+    assert 1 < last < 1000
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    store = tracking.open_store(root)
+    (pictures,) = store.client.search_runs([store.experiment_id], "tags.stage = 'overlays'")
+    listed = store.client.list_artifacts(pictures.info.run_id, "images")
+    steps = [item.path.split("+")[2] for item in listed if item.path.endswith(".png")]
+    assert {int(step) for step in steps} == {0, 1, last}
+    cases = {item.path.split("+")[0] for item in listed}
+    assert len(steps) == 3 * len(cases)
