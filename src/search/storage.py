@@ -128,7 +128,10 @@ def alone(address: str) -> Iterator[None]:
     take, free = (
         ("SELECT pg_advisory_lock(:key)", "SELECT pg_advisory_unlock(:key)")
         if url.get_backend_name() == "postgresql"
-        else (f"SELECT GET_LOCK(:key, {LOCK_SECONDS})", "SELECT RELEASE_LOCK(:key)")
+        else (  # by name: MariaDB takes no number
+            f"SELECT GET_LOCK(CAST(:key AS CHAR), {LOCK_SECONDS})",
+            "SELECT RELEASE_LOCK(CAST(:key AS CHAR))",
+        )
     )
     engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
     try:
