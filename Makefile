@@ -12,8 +12,11 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 UV := $(shell command -v uv 2>/dev/null)
 ifdef UV
 INSTALL := uv pip install --compile-bytecode --quiet --python $(BIN)/python --require-hashes
+MADE := test -x $(BIN)/python
 else
 INSTALL := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --require-hashes
+# An environment whose making was interrupted has a Python, and no pip.
+MADE := $(BIN)/python -m pip --version >/dev/null 2>&1
 endif
 
 # Named where the data are the demo: without a remote's name, and without a default one, DVC warns.
@@ -25,7 +28,7 @@ help:  ## list the targets
 # Each stamp holds the environment to the lock it was made from.
 $(VENV)/.runtime: requirements.lock
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit(f"error: Python 3.11, 3.12 or 3.13 is needed, this is {v[0]}.{v[1]}. Name another: make PYTHON=python3.12 setup")'
-	@test -x $(BIN)/python || { echo "making $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@$(MADE) || { echo "making $(VENV)"; $(PYTHON) -m venv --clear $(VENV) || { echo "error: Python could not make $(VENV). On Debian and Ubuntu install python3-venv, then give the same command again." >&2; exit 1; }; }
 	@echo "checking the packages of requirements.lock (to install all takes a few minutes)"
 	@$(INSTALL) -r requirements.lock
 	@touch $@

@@ -24,7 +24,7 @@ from src.files import whole_file
 from src.prediction import Wanted
 from src.scan_work import ScanWork
 
-DEFAULT_MODEL = "models:/ct-segmentation@champion"
+REGISTERED_MODEL = "ct-segmentation"  # where there is no params.yaml to name another
 TABLE = "predictions.csv"
 
 
@@ -195,8 +195,12 @@ def main(
     ],
     out: Annotated[Path, typer.Option(help="the folder for masks and predictions.csv")],
     model: Annotated[
-        str, typer.Option(help="models:/NAME@champion, or a model folder such as models/unet")
-    ] = DEFAULT_MODEL,
+        str | None,
+        typer.Option(
+            help="models:/NAME@champion, or a model folder such as models/unet. Default: the "
+            "champion of compare.registered_model of params.yaml"
+        ),
+    ] = None,
     format: Annotated[
         MaskFormat | None,
         typer.Option(
@@ -277,6 +281,9 @@ def main(
     from src.inference import load_segmenter
     from src.model_files import model_hash
 
+    if model is None:
+        name = params.compare.registered_model if params else REGISTERED_MODEL
+        model = f"models:/{name}@{tracking.CHAMPION}"
     folder = model_folder(model, root)
     segmenter = load_segmenter(folder, engine.value if engine else None)
     version = f"{segmenter.name} {model_hash(folder)}"

@@ -47,10 +47,12 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], models: Path):
-    """command(ARGUMENTS…, model=NAME) -> exit code, what was printed, what was warned of."""
+    """command(ARGUMENTS…, model=NAME or None for no option) -> exit code, what was printed, what was warned of."""
 
-    def run(*arguments: object, model: str = "threshold") -> tuple[int, str, str]:
-        words = [*map(str, arguments), "--model", model if ":" in model else str(models / model)]
+    def run(*arguments: object, model: str | None = "threshold") -> tuple[int, str, str]:
+        words = [*map(str, arguments)]
+        if model is not None:
+            words += ["--model", model if ":" in model else str(models / model)]
         monkeypatch.setattr(sys, "argv", ["predict", *words])
         with pytest.raises(SystemExit) as done:
             terminal.run(predict.main)
@@ -354,6 +356,12 @@ def test_the_champion_of_the_registry_is_used(here: Path, command, models: Path)
     assert code == 0
     assert "from models:/liver@champion" in printed
     np.testing.assert_array_equal(png(here / "out" / "1_mask.png"), expected_mask(hu(1)[0]))
+    text = (here / "params.yaml").read_text(encoding="utf-8")
+    text = text.replace("registered_model: ct-segmentation", "registered_model: liver")
+    (here / "params.yaml").write_text(text, encoding="utf-8")
+    code, printed, _ = command("1.png", "--out", "again", model=None)
+    assert code == 0
+    assert "from models:/liver@champion" in printed
     code, _, warned = command("1.png", "--out", "other", model="models:/lung@champion")
     assert code == 1
     assert "no champion of 'lung'" in warned
@@ -362,7 +370,7 @@ def test_the_champion_of_the_registry_is_used(here: Path, command, models: Path)
 
 def test_without_a_store_none_is_made_and_the_remedy_is_said(here: Path, command) -> None:
     write_ct(here / "1.png", 1)
-    code, _, warned = command("1.png", "--out", "out", model=predict.DEFAULT_MODEL)
+    code, _, warned = command("1.png", "--out", "out", model=None)
     assert code == 1
     assert "no model is registered. Run `dvc repro`" in " ".join(warned.split())
     assert not (here / "mlruns").exists()

@@ -110,7 +110,8 @@ def test_the_example_client_gets_the_mask_of_the_champion(
         assert "served version 1 is being loaded" in process.stdout.readline()
         answer(f"{address}/ping", process)
         command: list[Any] = [sys.executable, REPOSITORY / "examples" / "client.py"]
-        command += [tmp_path / "hu.npy", tmp_path / "mask.npy", f"{address}/invocations"]
+        command += [tmp_path / "hu.npy", tmp_path / "mask.npy"]
+        command += ["--address", f"{address}/invocations", "--spacing-mm", "0.5", "0.7"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
     mask = np.load(tmp_path / "mask.npy")
