@@ -47,7 +47,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], models: Path):
-    """command(ARGUMENTS…, model=NAME or None for no option) -> exit code, what was printed, what was warned of."""
+    """command(ARGUMENTS…, model=NAME or None) -> exit code, what was printed, and what warned."""
 
     def run(*arguments: object, model: str | None = "threshold") -> tuple[int, str, str]:
         words = [*map(str, arguments)]
