@@ -127,7 +127,7 @@ class Checkpoint:
 
     def load(self, model: keras.Model) -> Progress | None:
         """Puts a kept state into a compiled model; None where there is none that fits."""
-        if not self.is_there:
+        if not self._state.is_file():
             return None
         with np.load(self._state, allow_pickle=False) as content:
             head = json.loads(str(content["progress"]))
@@ -136,10 +136,13 @@ class Checkpoint:
             _put(content, model, _state_of(model))
         return Progress(**head)
 
-    @property
-    def is_there(self) -> bool:
-        """Whether a state is kept, be it that it does not fit."""
-        return self._state.is_file()
+    def note(self) -> dict[str, str] | None:
+        """What `Progress.note` held of a kept state, be it that it does not fit; None without."""
+        if not self._state.is_file():
+            return None
+        with np.load(self._state, allow_pickle=False) as content:
+            note: dict[str, str] = json.loads(str(content["progress"]))["note"]
+        return note
 
     def save(self, model: keras.Model, progress: Progress) -> None:
         """Keeps the state after an epoch."""

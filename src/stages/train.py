@@ -27,7 +27,9 @@ from src.stages.training_pictures import OverlayLogger, augmentation_sheet, fixe
 from src.stages.training_setup import slices_of, trainable_network
 
 if TYPE_CHECKING:
-    from src.training import Progress
+    import keras
+
+    from src.training import Checkpoint, Progress
 
 # The code that decides the weights: a checkpoint of other code is not taken up.
 TRAINING_CODE = ("stages/train.py", "stages/training_setup.py", "training.py", "data", "models")
@@ -86,7 +88,7 @@ def train(
     import keras
 
     from src.models import inference_model
-    from src.training import Checkpoint, Progress, fit
+    from src.training import Checkpoint, fit
 
     settings = params.train
     model, plan, matrix = trainable_network(settings, architecture, len(arrays.classes))
@@ -100,18 +102,11 @@ def train(
     cases_file = fold_folder(root / "prepared" / "arrays", fold) / "index.csv"
     place = fold_folder(checkpoints / architecture, fold)
     checkpoint = Checkpoint(place, fingerprint(public, policy, provenance, cases_file))
-    kept = checkpoint.load(model)
-    if kept:
-        terminal.console.print(f"going on after epoch {kept.epoch} of an unfinished run")
-    elif checkpoint.is_there:
-        terminal.warn(
-            "an unfinished run of other data, parameters or code was found; it is begun anew"
-        )
-    progress = kept or Progress()
+    store = tracking.open_store(root)
+    progress = resumed(checkpoint, model, store)
 
     trainable = sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
     description = run_description(label(params, architecture, fold), arrays, trainable, policy)
-    store = tracking.open_store(root)
     outputs = trial.outputs if trial else root
     name = run_name(params, architecture, fold)
     with tracking.start_run(
@@ -219,6 +214,30 @@ def train(
     checkpoint.remove()
     terminal.console.print(f"engine {summary['engine']}")
     return summary
+
+
+def resumed(checkpoint: Checkpoint, model: keras.Model, store: tracking.Store) -> Progress:
+    """Where the training goes on: after the last epoch of an unfinished run that fits, or at 0.
+
+    Args:
+        checkpoint: Of the run.
+        model: Compiled; gets the kept state.
+        store: In which an unfinished run that does not fit comes to its end.
+    """
+    from src.training import Progress
+
+    kept = checkpoint.load(model)
+    if kept:
+        terminal.console.print(f"going on after epoch {kept.epoch} of an unfinished run")
+        return kept
+    left = checkpoint.note()
+    if left is not None:
+        terminal.warn(
+            "an unfinished run of other data, parameters or code was found; it is begun anew"
+        )
+        if run_id := left.get("run_id"):
+            tracking.end_run(tracking.Run(store, run_id), "KILLED", {"state": "begun anew"})
+    return Progress()
 
 
 def fingerprint(

@@ -119,7 +119,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     yaml.dump(content, root / "params.yaml")
     state = root / "checkpoints" / "unet" / "fold0" / "state.npz"
     state.parent.mkdir(parents=True)
-    np.savez(state, progress=np.array(json.dumps({"epoch": 3, "fingerprint": "other"})))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        store = tracking.open_store(root)
+    left = store.client.create_run(store.experiment_id, run_name="left behind").info.run_id
+    head = {"epoch": 3, "fingerprint": "other", "note": {"run_id": left}}
+    np.savez(state, progress=np.array(json.dumps(head)))
     said = ""
     for command in (["-c", STAGES], ["-m", "src.stages.train", "unet", "0"]):
         environment = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}
@@ -133,13 +138,19 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return root, said
 
 
-def test_an_unfinished_run_that_is_not_gone_on_with_is_told_of(trained: tuple[Path, str]) -> None:
+def test_an_unfinished_run_that_is_not_gone_on_with_is_told_of_and_ends(
+    trained: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     root, said = trained
     assert (
         "warning: an unfinished run of other data, parameters or code was found; it is begun anew"
     ) in said
     assert "going on after" not in said
     assert not list((root / "checkpoints").rglob("*.npz"))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    store = tracking.open_store(root)
+    (left,) = store.client.search_runs([store.experiment_id], "run_name = 'left behind'")
+    assert (left.info.status, left.data.tags["state"]) == ("KILLED", "begun anew")
 
 
 def test_the_last_epoch_is_drawn_where_training_ended_early(
