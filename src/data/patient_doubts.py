@@ -56,12 +56,14 @@ def _folders_in_folders(images: Iterable[ScanFile], rules: Rules) -> Iterator[Fi
     """P01/2020-01-03 beside P01/2021-07-01 may be one patient, and P01/first and P02/first two."""
     below: dict[str, dict[str, None]] = {}
     above: dict[str, dict[str, None]] = {}
-    for folder in dict.fromkeys(image.files[0].rpartition("/")[0] for image in images):
+    seen = {image.files[0].rpartition("/")[0]: image for image in images}
+    for folder, image in seen.items():
         named = [part for part in folder.split("/") if not rules.roles.is_role(part)]
         if len(named) > 1:
             outer, patient = "/".join(named[:-1]), named[-1]
-            below.setdefault(outer, {})[patient] = None
             above.setdefault(patient, {})[outer] = None
+            if rules.source_of(image) not in named[:-1]:  # a scanner or site is no patient
+                below.setdefault(outer, {})[patient] = None
     remedy = (
         "If {} is the patient, set data.patient in params.yaml to a regular expression on the "
         "path, such as '(?P<patient>[^/]+)/[^/]+/[^/]+$'; where the folders are sites, phases or "

@@ -66,6 +66,13 @@ def test_folders_of_studies_below_those_of_patients_are_a_warning(build, tmp_pat
     assert findings == []
 
 
+def test_folders_of_scanners_or_sites_are_no_doubt(build, tmp_path):
+    for seed, path in enumerate(("a/P1/1", "a/P2/1", "b/P3/1", "b/P4/1")):
+        add_slice(tmp_path, path, seed)
+    assert told(build()[1]) == [("patient-folders", "warning")]
+    assert build(source="^[^/]+/(?P<source>[^/]+)/")[1] == []
+
+
 def test_a_patient_in_several_folders_with_a_name_is_a_warning(build, tmp_path):
     for seed, path in enumerate(("P1/first/a", "P2/first/a")):
         add_slice(tmp_path, path, seed)
