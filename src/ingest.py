@@ -14,10 +14,9 @@ from src import terminal
 from src.config import load_params
 from src.data.findings import count_of
 from src.files import whole_file
-from src.stages.audit import audit, report, write_findings
+from src.stages.audit import DEMO, audit, report, write_findings
 
-DEMO = "demo"
-FINDINGS = "prepared/ingest_findings.csv"  # of a folder that is not yet data/
+FINDINGS = "prepared/ingest_findings.csv"  # of a folder that is not yet a version of data/
 
 
 def dvc(*arguments: str) -> None:
@@ -39,17 +38,16 @@ def dvc_agrees(*arguments: str) -> bool:
 
 def refuse_to_lose(root: Path) -> None:
     """Raises where data/ holds something that DVC does not have, for it would be replaced."""
-    if not (root / "data").exists():
-        return
     if not (root / "data.dvc").is_file():
         raise ValueError(
             "data/ is there but not versioned (no data.dvc): bringing in other data would lose it. "
-            "Run `dvc add data`, or move the folder away."
+            "Run `python -m src.ingest data` to version it, or move the folder away."
         )
     if not dvc_agrees("status", "--quiet", "data.dvc"):
         raise ValueError(
             "data/ differs from what data.dvc names: bringing in other data would lose the "
-            "difference. Run `dvc add data` to keep it, or `dvc checkout data.dvc` to drop it."
+            "difference. Run `python -m src.ingest data` to keep it, or `dvc checkout data.dvc` to "
+            "drop it."
         )
 
 
@@ -88,6 +86,8 @@ def main(
     The copy takes the place of what data/ held, which DVC's cache keeps: to add a patient, add it
     to FOLDER. FOLDER itself is only read. Nothing is changed while there are errors.
 
+    Files that lie in data/ already are versioned there: python -m src.ingest data
+
     Example: python -m src.ingest /path/to/scans
     """
     root = Path.cwd()
@@ -95,8 +95,16 @@ def main(
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder. Give the folder of images and masks.")
     source = folder.resolve()
-    if source == root / "data" or (root / "data") in source.parents:
-        raise ValueError(f"{folder} is data/ itself: version it with `dvc add data`.")
+    if (root / "data").is_symlink():
+        raise ValueError(
+            f"data/ is a link to {(root / 'data').resolve()}, expected a folder: DVC does not "
+            "follow links. Remove the link (`rm data`) and bring in the folder that it leads to."
+        )
+    in_place = source == root / "data"
+    if (root / "data") in source.parents:
+        raise ValueError(
+            f"{folder} is a part of data/, expected all of it: `python -m src.ingest data`."
+        )
     table, findings = audit(source, params)
     errors = report(findings, table, all_in=FINDINGS)
     if errors:
@@ -106,13 +114,17 @@ def main(
             f"data and audit of params.yaml, and run the same command again. All of them stand in "
             f"{FINDINGS}."
         )
-    refuse_to_lose(root)
-    replaces = (root / "data").exists()
+    replaces = (root / "data").exists() and not in_place
+    if replaces:
+        refuse_to_lose(root)
     forget_the_demo(root)
     if link:
         dvc("config", "--local", "cache.type", "reflink,hardlink,symlink,copy")
-    dvc("add", "--force", "--out", "data", str(source))
-    remove_empty_folders(root / "data")
+    if in_place:
+        dvc("add", "data")
+    else:
+        dvc("add", "--force", "--out", "data", str(source))
+        remove_empty_folders(root / "data")
     if replaces:
         terminal.console.print(
             "data/ was replaced as a whole. What it held stays in DVC's cache: with the data.dvc "

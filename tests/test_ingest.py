@@ -9,6 +9,7 @@ from ruamel.yaml import YAML
 
 from src.data.phantom import write_phantom
 from src.ingest import forget_the_demo
+from src.stages.audit import DEMO_HASH
 
 ROOT = Path(__file__).parent.parent
 
@@ -123,7 +124,101 @@ def test_changed_data_are_not_overwritten(repository: Path, tmp_path: Path) -> N
     done = run(repository, "src.ingest", str(tmp_path / "mine"))
     assert done.returncode == 1
     assert "data/ differs from what data.dvc names" in done.stderr
+    assert "`python -m src.ingest data` to keep it" in done.stderr
     assert (repository / "data" / "mine.txt").is_file()
+
+
+def own_data_in_place(repository: Path) -> None:
+    shutil.rmtree(repository / "data")
+    write_phantom(repository / "data", patients=4, seed=2)
+
+
+def test_data_that_lie_in_place_are_versioned_there_and_cannot_be_pushed_to_the_demo(
+    repository: Path,
+) -> None:
+    own_data_in_place(repository)
+    done = run(repository, "src.ingest", "data")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "4 patients in data/" in done.stdout
+    assert "was replaced" not in done.stdout
+    assert "remote" not in YAML(typ="safe").load(repository / "data.dvc")["outs"][0]
+    assert run(repository, "dvc", "status", "--quiet", "data.dvc").returncode == 0
+    assert run(repository, "dvc", "push").returncode != 0  # there is no remote
+    assert not (repository / "demo-remote").exists()
+    assert len(list((repository / "data" / "images").glob("*/*"))) == 4
+
+
+def test_data_in_place_with_an_error_are_not_versioned(repository: Path) -> None:
+    own_data_in_place(repository)
+    broken = min((repository / "data" / "images").rglob("*.png"))
+    broken.write_bytes(broken.read_bytes()[:-200])
+    before = (repository / "data.dvc").read_bytes()
+    done = run(repository, "src.ingest", "data")
+    assert done.returncode == 1
+    assert broken.name in done.stdout
+    assert (repository / "data.dvc").read_bytes() == before
+
+
+def test_data_that_were_never_versioned_are_told_the_way(repository: Path, tmp_path: Path) -> None:
+    write_phantom(tmp_path / "mine", patients=4, seed=2)
+    (repository / "data.dvc").unlink()
+    done = run(repository, "src.ingest", str(tmp_path / "mine"))
+    assert done.returncode == 1
+    assert "Run `python -m src.ingest data` to version it" in done.stderr
+    done = run(repository, "src.ingest", "data")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "3 patients in data/" in done.stdout
+
+
+def test_a_part_of_data_is_not_versioned_alone(repository: Path) -> None:
+    done = run(repository, "src.ingest", "data/images")
+    assert done.returncode == 1
+    assert "data/images is a part of data/, expected all of it" in done.stderr
+
+
+def test_a_link_in_the_place_of_data_is_told_for_dvc_would_not_follow_it(
+    repository: Path, tmp_path: Path
+) -> None:
+    (repository / "data").rename(tmp_path / "mine")
+    (repository / "data").symlink_to(tmp_path / "mine", target_is_directory=True)
+    done = run(repository, "src.ingest", "data")
+    assert done.returncode == 1
+    assert f"data/ is a link to {tmp_path / 'mine'}, expected a folder" in done.stderr
+    (repository / "data").unlink()  # the remedy
+    done = run(repository, "src.ingest", str(tmp_path / "mine"))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_audit_stops_where_own_data_would_be_pushed_to_the_demo_until_they_are_ingested(
+    repository: Path,
+) -> None:
+    version = repository / "data.dvc"
+    digest = YAML(typ="safe").load(version)["outs"][0]["md5"]
+    version.write_text(version.read_text(encoding="utf-8").replace(digest, DEMO_HASH), "utf-8")
+    stage = {"cmd": f"{sys.executable} -m src.stages.audit", "deps": ["data"]}
+    YAML().dump({"stages": {"audit": stage}}, repository / "dvc.yaml")
+    own_data_in_place(repository)
+    done = run(repository, "dvc", "repro")
+    assert done.returncode != 0
+    out = YAML(typ="safe").load(version)["outs"][0]  # DVC itself wrote it again, remote and all
+    assert (out["md5"] != DEMO_HASH, out["remote"]) == (True, "demo")
+    assert "data.dvc: found `remote: demo` beside data that are not the demo" in done.stderr
+    # A push by mistake makes them no demo.
+    assert run(repository, "dvc", "push").returncode == 0
+    assert run(repository, "src.stages.audit").returncode == 1
+    assert not (repository / "prepared").exists()
+    assert run(repository, "src.ingest", "data").returncode == 0
+    done = run(repository, "dvc", "repro")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (repository / "prepared" / "cases.csv").is_file()
+
+
+def test_the_audit_of_the_demo_goes_on(repository: Path) -> None:
+    version = repository / "data.dvc"
+    digest = YAML(typ="safe").load(version)["outs"][0]["md5"]
+    version.write_text(version.read_text(encoding="utf-8").replace(digest, DEMO_HASH), "utf-8")
+    done = run(repository, "src.stages.audit")
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_a_missing_folder_is_named(repository: Path) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from src.stages.audit import DEMO_HASH
+
 ROOT = Path(__file__).parent.parent
 STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 PACKAGES = ("data", "models", "evaluation", "tracking", "figures", "search")
@@ -167,10 +169,16 @@ def test_the_demo_remote_holds_the_demo_data_and_nothing_else() -> None:
     listed = yaml.load(ROOT / "data.dvc")["outs"][0]
     if listed.get("remote") != "demo":
         pytest.skip("this clone holds data of its own; the demo remote is not used")
+    assert listed["md5"] == DEMO_HASH
     files = [path for path in (ROOT / "demo-remote").rglob("*") if path.is_file()]
-    digest = listed["md5"].removesuffix(".dir")
-    table = ROOT / "demo-remote" / "files" / "md5" / digest[:2] / f"{digest[2:]}.dir"
+    table = ROOT / "demo-remote" / "files" / "md5" / DEMO_HASH[:2] / DEMO_HASH[2:]
     entries = yaml.load(table.read_text(encoding="utf-8"))
-    wanted = {entry["md5"] for entry in entries} | {f"{digest}.dir"}
+    wanted = {entry["md5"] for entry in entries} | {DEMO_HASH}
     assert {path.parent.name + path.name for path in files} == wanted
     assert sum(path.stat().st_size for path in files) < 8 * 2**20
+
+
+def test_git_takes_nothing_that_is_pushed_to_the_demo_remote_by_mistake() -> None:
+    pushed = "demo-remote/files/md5/ab/0123456789abcdef0123456789abcd"
+    done = subprocess.run(["git", "check-ignore", "--quiet", pushed], cwd=ROOT, check=False)
+    assert done.returncode == 0

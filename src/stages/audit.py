@@ -13,6 +13,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ruamel.yaml import YAML
+
 from src import terminal
 from src.config import Params, load_params
 from src.data.audit import (
@@ -33,6 +35,33 @@ if TYPE_CHECKING:
 
 
 FINDINGS = "prepared/findings.csv"
+DEMO = "demo"  # the remote of the demo data: demo-remote/, which git keeps
+# The version of the demo data. Not read from demo-remote/: there a private version stands as well
+# once it was pushed by mistake.
+DEMO_HASH = "4de545467f7bea1088538dc06976114f.dir"
+
+
+def refuse_to_publish(path: Path) -> None:
+    """Raises where `dvc push` would copy data of a user's own into the repository.
+
+    DVC keeps the remote of the demo whenever it writes data.dvc again: `dvc add` and `dvc repro` do
+    so after a change of data/.
+
+    Args:
+        path: data.dvc, which may be missing.
+
+    Raises:
+        ValueError: It names the remote of the demo beside other data.
+    """
+    if not path.is_file():
+        return
+    out = YAML(typ="safe").load(path)["outs"][0]
+    if out.get("remote") == DEMO and out.get("md5") != DEMO_HASH:
+        raise ValueError(
+            f"{path.name}: found `remote: {DEMO}` beside data that are not the demo, expected no "
+            "such line: `dvc push` would copy your images into demo-remote/. Run `python -m "
+            "src.ingest data`, which takes it out, and push nothing before."
+        )
 
 
 def audit(data: Path, params: Params) -> tuple[pd.DataFrame, list[Finding]]:
@@ -111,6 +140,7 @@ def main() -> None:
 
     Example: python -m src.stages.audit
     """
+    refuse_to_publish(Path("data.dvc"))
     params = load_params(Path("params.yaml"))
     cases = Path("prepared/cases.csv")
     cases.unlink(missing_ok=True)

@@ -35,7 +35,8 @@ def data_hash(root: Path) -> str:
         return str(content["outs"][0]["md5"])
     except (KeyError, IndexError, TypeError):
         raise ValueError(
-            f"data.dvc must name one output with its md5, got {content!r}. Run: dvc add data"
+            f"data.dvc must name one output with its md5, got {content!r}. Run: "
+            "python -m src.ingest data"
         ) from None
 
 

@@ -19,7 +19,7 @@ def test_without_data_dvc_the_data_hash_is_none(tmp_path: Path) -> None:
 
 def test_a_data_dvc_without_md5_is_refused(tmp_path: Path) -> None:
     (tmp_path / "data.dvc").write_text("outs:\n- path: data\n")
-    with pytest.raises(ValueError, match=r"one output with its md5, got .* Run: dvc add data"):
+    with pytest.raises(ValueError, match=r"one output with its md5, got .* Run: python -m src"):
         tracking.data_hash(tmp_path)
 
 
