@@ -62,7 +62,8 @@ def make_setting(data: Path, params: Path, out: Path, cores: int) -> Setting:
     Args:
         data: Folder of scans and masks, one volume a patient.
         params: The params.yaml of the benchmark.
-        out: Folder of the benchmark, absolute; made where it is missing.
+        out: Folder of the benchmark, absolute; made where it is missing. It will hold scans: within
+            this repository it must be one that git ignores.
         cores: Of each training.
 
     Returns:
@@ -70,9 +71,11 @@ def make_setting(data: Path, params: Path, out: Path, cores: int) -> Setting:
 
     Raises:
         FileNotFoundError: There is no folder `data`.
-        ValueError: The data are not one volume a patient, or the window is none of level and width.
+        ValueError: The data are not one volume a patient, the window is none of level and width, or
+            git would take what is written to `out`.
         subprocess.CalledProcessError: A stage failed; its message stands in setting.log.
     """
+    _refuse_to_publish(out)
     if not data.is_dir():
         raise FileNotFoundError(f"{data}: no such folder. Name the folder of scans in --data.")
     out.mkdir(parents=True, exist_ok=True)
@@ -100,6 +103,19 @@ def make_setting(data: Path, params: Path, out: Path, cores: int) -> Setting:
         patients={subset: content[subset] for subset in SUBSETS},
         environment=environment,
     )
+
+
+def _refuse_to_publish(out: Path) -> None:
+    """Raises where git, and so the copy of the repository another time, would take the scans."""
+    if not out.is_relative_to(ROOT):
+        return
+    command = ["git", "check-ignore", "--quiet", str(out / "cases")]
+    if subprocess.run(command, cwd=ROOT, check=False).returncode:
+        raise ValueError(
+            f"--out {out}: found a folder of this repository that git does not ignore, expected "
+            "one that it ignores, such as accuracy/, ablation/ or precision/, or one elsewhere: it "
+            "will hold copies of the scans. Name another --out."
+        )
 
 
 def finished(result: Path, method: str, **conditions: float) -> dict[str, Any] | None:

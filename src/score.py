@@ -217,7 +217,7 @@ def main(
     PNG, TIFF, JPEG, BMP, NIfTI, NRRD, MHA or DICOM SEG, matched by their names. Writes slices.csv,
     patients.csv and summary.json: with file names, so they are as private as the masks.
 
-    Example: python -m src.score data/masks nnunet_masks --name nnunet
+    Example: python -m src.score data/masks /path/to/nnunet_masks --name nnunet
     """
     root = Path.cwd()
     params = load_params(root / "params.yaml") if (root / "params.yaml").exists() else None

@@ -178,7 +178,24 @@ def test_the_demo_remote_holds_the_demo_data_and_nothing_else() -> None:
     assert sum(path.stat().st_size for path in files) < 8 * 2**20
 
 
-def test_git_takes_nothing_that_is_pushed_to_the_demo_remote_by_mistake() -> None:
-    pushed = "demo-remote/files/md5/ab/0123456789abcdef0123456789abcd"
-    done = subprocess.run(["git", "check-ignore", "--quiet", pushed], cwd=ROOT, check=False)
+@pytest.mark.parametrize(
+    "path",
+    [
+        "demo-remote/files/md5/ab/0123456789abcdef0123456789abcd",  # pushed by mistake
+        "accuracy/cases/test/images/P-3f9c1e2a.png",
+        "hu.npy",
+        "nnunet_masks/Doe.nii.gz",
+        "docs/Doe.dcm",
+    ],
+)
+def test_git_takes_no_scan(path: str) -> None:
+    done = subprocess.run(["git", "check-ignore", "--quiet", path], cwd=ROOT, check=False)
     assert done.returncode == 0
+
+
+def test_git_ignores_no_file_of_the_project_but_those_of_the_demo() -> None:
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--ignored", "--exclude-standard"],
+        cwd=ROOT, check=True, capture_output=True, text=True,
+    ).stdout.split("\0")  # fmt: skip
+    assert [name for name in listed if name and not name.startswith("demo-remote/")] == []
