@@ -15,6 +15,7 @@ from src.config import load_params
 from src.data.findings import count_of
 from src.files import whole_file
 from src.stages.audit import DEMO, audit, report, write_findings
+from src.stages.split import warn_of_names
 
 FINDINGS = "prepared/ingest_findings.csv"  # of a folder that is not yet a version of data/
 
@@ -134,11 +135,13 @@ def main(
         f"{count_of(table['patient'].nunique(), 'patient')} in data/, versioned in data.dvc; the "
         "demo remote is removed, so nothing private can be pushed into the repository.\n"
         "Next:\n"
-        "  git commit -m 'Our data' data.dvc .dvc/config params.yaml  # no name, no picture\n"
+        "  git commit -m 'Our data' data.dvc .dvc/config params.yaml  # no picture; no name "
+        "but in split.test_patients, which takes pseudonyms as well\n"
         "  dvc repro                                                  # run the pipeline\n"
         "  git commit -m 'First results' dvc.lock params.yaml         # compared with later\n"
         "  dvc remote add --default private /path/or/s3://…  # a place of your own; then: dvc push"
     )
+    warn_of_names(table, params.split.test_patients)
 
 
 if __name__ == "__main__":

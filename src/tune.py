@@ -200,7 +200,8 @@ def conclude(
     if not changes:
         terminal.console.print("  the parameters of params.yaml are the best of them")
     source = root / "params.yaml"
-    tuning.write_changed(source, root / "reports" / "best_params.yaml", values)
+    # Not to reports/, which may be shared: params.yaml may hold names and the storage's password.
+    tuning.write_changed(source, root / "prepared" / "best_params.yaml", values)
     # Before the lock: it takes minutes on real scans, and other workers wait for the lock.
     score = tuning.validation_score(root, params, store, best)
     with opened.alone():  # one machine at a time, so that one of them makes the version
@@ -210,7 +211,7 @@ def conclude(
         tuning.write_changed(source, source, values)
         said = "params.yaml has them now: dvc repro makes the model through the pipeline"
     else:
-        said = "reports/best_params.yaml has them"
+        said = "prepared/best_params.yaml has them"
         said += "" if apply else "; --apply writes them into params.yaml"
     terminal.console.print(f"{said}. Look at the study: make ui, make study")
 

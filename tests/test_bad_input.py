@@ -174,6 +174,24 @@ def test_a_test_patient_that_is_not_in_the_data_is_named(later: Path) -> None:
     assert files(later) == before
 
 
+def test_a_test_patient_by_name_is_warned_of_and_its_pseudonym_is_the_same_without(
+    later: Path,
+) -> None:
+    change(later, split__test_patients=["P1"])
+    named = run(later, *command("split"))
+    assert named.returncode == 0, named.stderr
+    told = re.search(r"commit neither, or write `test_patients: \[(P-[0-9a-f]{8})\]`", named.stderr)
+    assert told, named.stderr
+    sides = (later / "prepared" / "split.csv").read_bytes()
+    assert b"P1,0,test\n" in sides
+    assert told[1] in (later / "reports" / "split.json").read_text(encoding="utf-8")
+    change(later, split__test_patients=[told[1]])
+    done = run(later, *command("split"))
+    assert done.returncode == 0, done.stderr
+    assert "split.test_patients" not in done.stderr
+    assert (later / "prepared" / "split.csv").read_bytes() == sides
+
+
 # --- Data -----------------------------------------------------------------------------------------
 
 

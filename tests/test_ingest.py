@@ -128,6 +128,20 @@ def test_changed_data_are_not_overwritten(repository: Path, tmp_path: Path) -> N
     assert (repository / "data" / "mine.txt").is_file()
 
 
+def test_names_in_the_parameters_are_told_before_they_are_committed(
+    repository: Path, tmp_path: Path
+) -> None:
+    write_phantom(tmp_path / "mine", patients=4, seed=2)
+    path, yaml = repository / "params.yaml", YAML()
+    content = yaml.load(path)
+    content["split"]["test_patients"] = ["patient_001"]
+    yaml.dump(content, path)
+    done = run(repository, "src.ingest", str(tmp_path / "mine"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "no name but in split.test_patients" in done.stdout
+    assert "commit neither, or write `test_patients: [P-" in done.stderr
+
+
 def own_data_in_place(repository: Path) -> None:
     shutil.rmtree(repository / "data")
     write_phantom(repository / "data", patients=4, seed=2)

@@ -197,7 +197,7 @@ def test_the_best_parameters_are_printed_written_and_applied_with_comments_kept(
 ) -> None:
     root, said = finished
     text = (root / "params.yaml").read_text(encoding="utf-8")
-    assert text == (root / "reports" / "best_params.yaml").read_text(encoding="utf-8")
+    assert text == (root / "prepared" / "best_params.yaml").read_text(encoding="utf-8")
     best = best_of(outcomes)
     params = load_params(root / "params.yaml")
     assert params.train.model.depth == best.point["train.model.depth"]
@@ -226,6 +226,8 @@ def test_a_study_touches_no_output_of_the_pipeline_and_leaves_no_checkpoint(
     root = finished[0]
     assert not (root / "models").exists()
     assert not (root / "reports" / "curves").exists()
+    # It may be shared: nothing that params.yaml may hold, such as names, goes there.
+    assert not list((root / "reports").rglob("*.yaml"))
     assert list((root / "checkpoints" / "studies" / "first").iterdir()) == []
 
 

@@ -30,12 +30,14 @@ def split_by_patient(
     share is met to one part in a whole number (0.15 is a seventh).
 
     Args:
-        cases: The case table: columns patient, group, source, pixels_<class>, height, width.
+        cases: The case table: columns patient, pseudonym (where `test_patients` is given), group,
+            source, pixels_<class>, height, width.
         stratify_class: The class whose pixels are the burden.
         seed: Of the shuffle; the same seed gives the same split for the same patients.
         validation: Share of all patients, in (0, 1).
         test: Share of all patients, in (0, 1); not used where `test_patients` is given.
-        test_patients: These patients, and those grouped with them, are the test side.
+        test_patients: These patients, by pseudonym or name, and those grouped with them, are the
+            test side.
 
     Returns:
         A table with a row per patient, sorted: patient, subset.
@@ -46,14 +48,14 @@ def split_by_patient(
     patients = _patients(cases, stratify_class)
     _check_enough(patients, sides=3)
     if test_patients:
-        unknown = sorted(set(test_patients) - set(patients["patient"]))
+        unknown = sorted(set(test_patients) - set(cases["patient"]) - set(cases["pseudonym"]))
         if unknown:
             raise ValueError(
                 f"split.test_patients names {unknown}, not among the {len(patients)} patients of "
-                "the data (prepared/cases.csv, column patient)"
+                "the data (prepared/cases.csv, columns pseudonym and patient)"
             )
-        groups = set(patients.loc[patients["patient"].isin(test_patients), "group"])
-        is_test = patients["group"].isin(groups)
+        named = cases["pseudonym"].isin(test_patients) | cases["patient"].isin(test_patients)
+        is_test = patients["group"].isin(cases.loc[named, "group"])
     else:
         is_test = _share_of(patients, test, seed)
     rest = patients[~is_test]

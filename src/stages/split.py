@@ -92,6 +92,23 @@ def describe(cases: pd.DataFrame, sides: pd.DataFrame, classes: tuple[str, ...])
     return content
 
 
+def warn_of_names(cases: pd.DataFrame, test_patients: tuple[str, ...]) -> None:
+    """Tells of test patients that stand in params.yaml by name, and what to write there.
+
+    Args:
+        cases: The case table: columns patient and pseudonym.
+        test_patients: As in params.yaml.
+    """
+    pseudonyms = dict(zip(cases["patient"], cases["pseudonym"], strict=True))
+    if any(name in pseudonyms for name in test_patients):
+        written = ", ".join(pseudonyms.get(name, name) for name in test_patients)
+        terminal.warn(
+            "split.test_patients: found names of patients, expected pseudonyms. Names stand in "
+            "params.yaml, and in dvc.lock after `dvc repro`: commit neither, or write "
+            f"`test_patients: [{written}]`, which is the same test side."
+        )
+
+
 def warn_of_few(by_side: dict[str, Any]) -> None:
     """Tells of sides of a single split whose figures hang on one or two patients."""
     uses = {"validation": "chooses the epoch and the network", "test": "gives the scores"}
@@ -135,6 +152,7 @@ def main() -> None:
                     + ("Try another split.seed." if held else "No mask at all holds it.")
                 )
     terminal.console.print(table)
+    warn_of_names(cases, params.split.test_patients)
     if not params.split.folds:
         warn_of_few(content["fold0"])
 

@@ -10,6 +10,7 @@ def table(patients: int, groups: dict[int, int] | None = None) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "patient": f"p{patient:02d}",
+            "pseudonym": f"P-{patient:08x}",
             "group": f"g{(groups or {}).get(patient, patient):02d}",
             "source": "abc"[patient % 3],
             "pixels_lesion": int(random.integers(0, 500)),
@@ -67,6 +68,11 @@ def test_two_patients_cannot_be_split() -> None:
 def test_named_patients_are_the_test_side() -> None:
     sides = split(table(12), test_patients=("p03", "p07"))
     assert sides.loc[sides["subset"] == TEST, "patient"].tolist() == ["p03", "p07"]
+
+
+def test_a_pseudonym_stands_for_its_patient_beside_names() -> None:
+    sides = split(table(12), test_patients=("P-00000003", "p07"))
+    assert sides.equals(split(table(12), test_patients=("p03", "p07")))
 
 
 def test_an_unknown_test_patient_is_named() -> None:
