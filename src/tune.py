@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from src import search, terminal, tracking
+from src import addresses, search, terminal, tracking
 from src.config import Params, load_params, truth_parameters
 
 VIEW_SECONDS = 1.0
@@ -271,7 +271,7 @@ def main(
     opened = search.Search(setting, on_killed=on_killed)
     standing = opened.standing()
     terminal.console.print(
-        f"{setting.name}: {states(standing)}, in {search.hide_password(setting.address)}"
+        f"{setting.name}: {states(standing)}, in {addresses.hide_password(setting.address)}"
     )
     origin = tracking.provenance(
         root, root / "prepared" / "split.csv", truth_parameters(params), params.split.fold[0]

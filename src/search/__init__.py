@@ -14,7 +14,6 @@ from src.search.space import (
 from src.search.storage import (
     ENVIRONMENT,
     default_address,
-    hide_password,
     serve_dashboard,
     storage_address,
 )
@@ -37,7 +36,6 @@ __all__ = [
     "default_address",
     "dimensions",
     "ends",
-    "hide_password",
     "parameters_of",
     "run_trial",
     "serve_dashboard",

@@ -11,6 +11,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from src.addresses import connected, hide_password
+
 ENVIRONMENT = "OPTUNA_STORAGE"  # the name that Optuna's own commands read
 LOCK_SECONDS = 300
 _LOCK_NUMBER = 7_062_026  # of the advisory lock; any, but the same everywhere
@@ -92,13 +94,6 @@ def _place(address: str) -> tuple[Any, ...]:
     return url.get_backend_name().removesuffix("ql"), url.host, url.port, url.database
 
 
-def hide_password(address: str) -> str:
-    """The address as it may be shown."""
-    from sqlalchemy.engine import make_url
-
-    return make_url(address).render_as_string(hide_password=True)
-
-
 @contextmanager
 def alone(address: str) -> Iterator[None]:
     """Runs its block in one process at a time, of all the machines that share the database.
@@ -125,30 +120,13 @@ def alone(address: str) -> Iterator[None]:
         finally:
             lock.release()
         return
-    take, free = (
-        ("SELECT pg_advisory_lock(:key)", "SELECT pg_advisory_unlock(:key)")
-        if url.get_backend_name() == "postgresql"
-        else (  # by name: MariaDB takes no number
-            f"SELECT GET_LOCK(CAST(:key AS CHAR), {LOCK_SECONDS})",
-            "SELECT RELEASE_LOCK(CAST(:key AS CHAR))",
-        )
-    )
-    engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
-    try:
-        connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-    except sqlalchemy.exc.OperationalError as error:
-        raise OSError(
-            f"{hide_password(address)} cannot be reached: {error.orig}".splitlines()[0]
-            + ". Is the server up, and are address, user and password right?"
-        ) from None
-    with connection:
-        taken = connection.execute(sqlalchemy.text(take), {"key": _LOCK_NUMBER}).scalar()
-        if url.get_backend_name() == "mysql" and taken != 1:  # PostgreSQL waits without an end
-            raise _not_alone(address)
+    with connected(address) as connection:
+        number = {"key": _LOCK_NUMBER}
+        connection.execute(sqlalchemy.text("SELECT pg_advisory_lock(:key)"), number)
         try:
             yield
         finally:
-            connection.execute(sqlalchemy.text(free), {"key": _LOCK_NUMBER})
+            connection.execute(sqlalchemy.text("SELECT pg_advisory_unlock(:key)"), number)
 
 
 def _not_alone(address: str) -> OSError:

@@ -17,8 +17,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urlsplit
 
 from filelock import FileLock
+
+from src.addresses import ANSWER_SECONDS, connected, hide_password, unreachable
 
 EXPERIMENT = "CT segmentation"
 
@@ -72,7 +75,7 @@ _HINDRANCES = {
 
 @contextmanager
 def machine_errors(uri: str) -> Iterator[None]:
-    """Raises what hinders the database (a full disk, a read-only folder) as the OSError it is.
+    """Raises what hinders the store (a full disk, a server that is gone) as the OSError it is.
 
     MLflow wraps it in an exception of its own, which a command would take for a defect.
 
@@ -80,19 +83,72 @@ def machine_errors(uri: str) -> Iterator[None]:
         uri: Address of the store, for the message.
 
     Raises:
-        OSError: The machine's limit, naming the database.
+        OSError: The machine's limit, naming the store.
     """
     try:
         yield
     except Exception as error:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, sqlite3.Error):
-            cause = cause.__cause__ or cause.__context__
-        # The lowest byte is the kind; what stands above it tells variants apart.
-        number = _HINDRANCES.get(getattr(cause, "sqlite_errorcode", 0) & 0xFF)
-        if number is None:
-            raise
-        raise OSError(number, os.strerror(number), uri.removeprefix("sqlite:///")) from error
+        for cause in _causes(error):
+            if isinstance(cause, sqlite3.Error):
+                # The lowest byte is the kind; what stands above it tells variants apart.
+                number = _HINDRANCES.get(getattr(cause, "sqlite_errorcode", 0) & 0xFF)
+                if number is not None:
+                    path = uri.removeprefix("sqlite:///")
+                    raise OSError(number, os.strerror(number), path) from error
+            elif _is_of_connection(cause):
+                raise unreachable(uri, _reason(cause)) from None
+        raise
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An error and what it came from, down to the first of them."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__
+
+
+def _is_of_connection(error: BaseException) -> bool:
+    """Whether a server could not be reached; SQLite has none."""
+    from requests.exceptions import RequestException
+    from sqlalchemy.exc import OperationalError
+
+    lost = isinstance(error, OperationalError) and not isinstance(error.orig, sqlite3.Error)
+    return lost or isinstance(error, RequestException)
+
+
+def _reason(error: BaseException) -> str:
+    """What the system said: the libraries wrap it several times."""
+    *_, first = _causes(error)
+    return (first.strerror if isinstance(first, OSError) else None) or str(first)
+
+
+def _ask_once(uri: str) -> None:
+    """Asks a server whether it answers: MLflow itself would ask for minutes, without a word.
+
+    Raises:
+        OSError: It cannot be reached, or does not answer as the store.
+    """
+    if uri.startswith("postgresql"):
+        connected(uri).close()
+    elif uri.startswith("http"):
+        from mlflow.tracking._tracking_service.utils import get_default_host_creds
+        from mlflow.utils.rest_utils import http_request
+
+        with machine_errors(uri):
+            answer = http_request(
+                get_default_host_creds(uri),
+                f"/api/2.0/mlflow/experiments/get-by-name?experiment_name={quote(EXPERIMENT)}",
+                "GET",
+                max_retries=0,
+                timeout=(ANSWER_SECONDS, 60),  # a busy server answers late
+                raise_on_status=False,
+            )
+        told = answer.headers.get("Content-Type", "").startswith("application/json")
+        if not told or answer.status_code not in (200, 404):  # 404: no such experiment yet
+            raise unreachable(
+                uri, f"it answers {answer.status_code} {answer.reason}, not as an MLflow server"
+            )
 
 
 @dataclass(frozen=True)
@@ -108,6 +164,11 @@ class Store:
     root: Path
     uri: str
     experiment_id: str
+
+    @property
+    def shown(self) -> str:
+        """The address for messages, without its password."""
+        return hide_password(self.uri)
 
     @property
     def client(self) -> Any:
@@ -144,16 +205,27 @@ def store_uri(root: Path) -> str:
         else `sqlite:///REPO/mlruns/mlflow.db`.
 
     Raises:
-        ValueError: if `MLFLOW_TRACKING_URI` is a folder; MLflow no longer writes to one.
+        ValueError: if `MLFLOW_TRACKING_URI` is another: MLflow no longer writes to a folder, and
+            the drivers of other databases are not installed.
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlruns/mlflow.db"
     if uri.startswith("sqlite:///"):
         return f"sqlite:///{repository(root) / uri.removeprefix('sqlite:///')}"
-    if "://" not in uri or uri.startswith("file:"):
+    scheme = uri.partition("://")[0]
+    if scheme not in ("http", "https", "postgresql", "postgresql+psycopg"):
+        folder = "the folder " if scheme in (uri, "file") else ""
         raise ValueError(
-            f"MLFLOW_TRACKING_URI must be a database or a server, got the folder {uri!r}. "
+            "MLFLOW_TRACKING_URI must be a database or a server, got "
+            f"{folder}{hide_password(uri)!r}. "
             "Use sqlite:///mlruns/mlflow.db, postgresql://… or http://…, or unset it."
         )
+    try:
+        urlsplit(uri).port  # noqa: B018  # asked for whether it is a number
+    except ValueError:
+        raise ValueError(
+            f"the port in MLFLOW_TRACKING_URI must be a number, as in {scheme}://host:5000. Write "
+            "@, : and / of a password as %40, %3A and %2F."
+        ) from None
     return uri
 
 
@@ -171,11 +243,13 @@ def open_store(root: Path, experiment: str = EXPERIMENT) -> Store:
         The store, also set as MLflow's own current store.
 
     Raises:
-        ValueError: if `MLFLOW_TRACKING_URI` is a folder.
+        ValueError: if `MLFLOW_TRACKING_URI` is an address of another kind.
+        OSError: if the server cannot be reached.
     """
     uri = store_uri(root)
     root = repository(root)
     mlflow = quiet_mlflow()
+    _ask_once(uri)
     with _lock(root), machine_errors(uri):
         if uri.startswith("sqlite:///"):
             _create_database(Path(uri.removeprefix("sqlite:///")))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from src.search import default_address, hide_password, storage, storage_address
+from src.search import default_address, storage, storage_address
 from src.search.storage import open_storage
 
 OPEN = """
@@ -57,12 +57,6 @@ def test_what_cannot_hold_a_shared_study_is_refused(
     with pytest.raises(ValueError, match="the storage must be") as error:
         storage_address(given, tmp_path, taken=[])
     assert message in str(error.value)
-
-
-def test_a_password_is_not_shown() -> None:
-    assert hide_password("postgresql+psycopg://me:secret@host/db") == (
-        "postgresql+psycopg://me:***@host/db"
-    )
 
 
 def test_a_server_that_is_not_there_is_told_of_without_the_password(tmp_path: Path) -> None:

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy
 
 from src import tracking
+from src.addresses import connected
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TAGS = {
@@ -30,6 +32,14 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> tracking.Store:
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         return tracking.open_store(tmp_path_factory.mktemp("a repository"))
+
+
+@pytest.fixture(scope="session")
+def database(postgresql: str) -> str:
+    """The address of a database for MLflow alone: Optuna's tables have the same names."""
+    with connected(postgresql) as connection:
+        connection.execute(sqlalchemy.text("CREATE DATABASE runs"))
+    return postgresql.replace("/postgres", "/runs")
 
 
 def finished_run(store: tracking.Store, **changes: Any) -> str:

@@ -5,7 +5,11 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -85,6 +89,97 @@ def test_a_folder_as_address_is_refused(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     with pytest.raises(ValueError, match=f"database or a server, got the folder '{uri}'"):
         tracking.store_uri(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("mysql://me:secret@host/db", "got 'mysql://me:***@host/db'"),
+        ("postgres//me:secret@host/db", "got the folder 'postgres//me:***@host/db'"),
+        ("postgresql+psycopg2://me:secret@host/db", "got 'postgresql+psycopg2://me:***@host/db'"),
+        ("http://me:secret@host:port", "the port in MLFLOW_TRACKING_URI must be a number"),
+        ("postgresql://me:sec/ret@host/db", "the port in MLFLOW_TRACKING_URI must be a number"),
+    ],
+)
+def test_an_address_that_mlflow_cannot_use_is_refused_without_its_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str, shown: str
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(ValueError, match="MLFLOW_TRACKING_URI must be") as error:
+        tracking.store_uri(tmp_path)
+    assert shown in str(error.value)
+    assert "sec" not in str(error.value)
+
+
+# --- A server that does not answer ----------------------------------------------------------------
+
+
+@contextmanager
+def answering(status: int) -> Iterator[int]:
+    """The port of a server that answers everything with `status`, until the block ends."""
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+
+        def log_message(self, *words: object) -> None:
+            """Says nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
+        threading.Thread(target=server.serve_forever).start()
+        yield server.server_address[1]
+        server.shutdown()
+
+
+def refused(root: Path, uri: str) -> str:
+    """What a command says of this store, which it must do soon and in one line."""
+    code = """
+    import pathlib
+    from src import terminal, tracking
+    def main() -> None:
+        tracking.open_store(pathlib.Path.cwd())
+    terminal.run(main)
+    """
+    done = python(code, env={"MLFLOW_TRACKING_URI": uri}, cwd=root, timeout=60)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "secret" not in done.stderr
+    assert done.stderr.count("\n") == 1
+    return done.stderr
+
+
+@pytest.mark.parametrize("scheme", ["http", "postgresql"])
+def test_a_server_that_is_not_there_is_told_of_at_once(tmp_path: Path, scheme: str) -> None:
+    said = refused(tmp_path, f"{scheme}://me:secret@127.0.0.1:1/db")
+    assert f"error: {scheme}://me:***@127.0.0.1:1/db cannot be reached: " in said
+    assert "Connection refused. Is the server up" in said
+
+
+@pytest.mark.parametrize(("status", "words"), [(200, "OK"), (401, "Unauthorized"), (502, "Bad")])
+def test_a_server_that_is_not_one_of_mlflow_is_told_of_at_once(
+    tmp_path: Path, status: int, words: str
+) -> None:
+    with answering(status) as port:
+        said = refused(tmp_path, f"http://me:secret@127.0.0.1:{port}")
+    assert f"http://me:***@127.0.0.1:{port} cannot be reached: it answers {status} {words}" in said
+
+
+def test_a_server_that_is_gone_when_a_run_begins_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    gone = tracking.Store(tmp_path, "http://me:secret@127.0.0.1:1", "0")
+    message = r"http://me:\*\*\*@127.0.0.1:1 cannot be reached: Connection refused"
+    with pytest.raises(OSError, match=message):
+        finished_run(gone)
+
+
+def test_a_database_server_can_be_the_store(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", database)
+    assert finished_run(tracking.open_store(tmp_path))
 
 
 # --- Opening --------------------------------------------------------------------------------------
