@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Any
+from urllib.parse import urlsplit
 
 ANSWER_SECONDS = 5  # to take a connection; who is slow to answer after that is waited for
 
@@ -12,6 +13,12 @@ def hide_password(text: str) -> str:
     """An address, or a text with addresses in it, as it may be shown."""
     text = re.sub(r"([^:@/\s]*):(?!//)\S*@", r"\1:***@", text)
     return re.sub(r"(password=)[^&\s]*", r"\1***", text)
+
+
+def without_user(address: str) -> str:
+    """A server's address for a browser, which asks for user and password itself."""
+    parts = urlsplit(address)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def unreachable(address: str, reason: str) -> OSError:

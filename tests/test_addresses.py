@@ -1,6 +1,6 @@
 import pytest
 
-from src.addresses import connected, hide_password
+from src.addresses import connected, hide_password, without_user
 
 
 @pytest.mark.parametrize(
@@ -17,6 +17,11 @@ from src.addresses import connected, hide_password
 )
 def test_a_password_is_not_shown(address: str, shown: str) -> None:
     assert hide_password(address) == shown
+
+
+def test_the_link_for_a_browser_has_neither_user_nor_password() -> None:
+    assert without_user("http://me:secret@host:5000/a") == "http://host:5000/a"
+    assert without_user("http://host:5000/a") == "http://host:5000/a"
 
 
 def test_a_database_that_refuses_its_user_is_told_of_in_one_line(postgresql: str) -> None:

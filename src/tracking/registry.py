@@ -285,7 +285,7 @@ def model_of(store: Store, run_id: str) -> str:
     )
     if not found:
         raise LookupError(
-            f"run {run_id} has no model in {store.uri}. Train it here: dvc repro --force train"
+            f"run {run_id} has no model in {store.shown}. Train it here: dvc repro --force train"
         )
     return f"models:/{found[0].model_id}"
 
@@ -310,5 +310,5 @@ def model_folder(uri: str) -> Path:
 def _require_champion(store: Store, name: str) -> RegisteredVersion:
     version = champion(store, name)
     if version is None:
-        raise LookupError(f"no champion of {name!r} in {store.uri}. Run: dvc repro")
+        raise LookupError(f"no champion of {name!r} in {store.shown}. Run: dvc repro")
     return version

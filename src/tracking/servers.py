@@ -7,6 +7,7 @@ import socket
 import sys
 from pathlib import Path
 
+from src.addresses import without_user
 from src.tracking.registry import CHAMPION, champion
 from src.tracking.store import artifacts_of, open_store
 
@@ -28,14 +29,15 @@ def serve_ui(root: Path, port: int = 5000) -> None:
     """Replace this process by the MLflow UI at http://127.0.0.1:PORT, seen by this machine only."""
     store = open_store(root)
     remote = store.uri.startswith(("http://", "https://"))
-    address = store.uri if remote else f"http://127.0.0.1:{port}"
+    address = without_user(store.uri) if remote else f"http://127.0.0.1:{port}"
     runs = f"/#/experiments/{store.experiment_id}/runs?workflowType=machine_learning"
     if remote:
         print(f"Open {address}{runs}", flush=True)  # noqa: T201  # the command's own words
         return
     _refuse_a_used_port(port, "make ui")
     print(f"The MLflow UI starts (seconds; Ctrl-C ends it): {address}{runs}", flush=True)  # noqa: T201
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store.uri]
+    os.environ["MLFLOW_BACKEND_STORE_URI"] = store.uri  # everyone can read a command line
+    command = [sys.executable, "-m", "mlflow", "server"]
     command += ["--default-artifact-root", str(artifacts_of(store.root, store.uri))]
     command += ["--no-serve-artifacts", "--host", "127.0.0.1", "--port", str(port)]
     os.environ.setdefault("PYTHONWARNINGS", "ignore")  # the server's, about its own libraries
@@ -56,7 +58,7 @@ def serve_model(root: Path, name: str, port: int) -> None:
     store = open_store(root)
     version = champion(store, name)
     if version is None:
-        raise ValueError(f"{name} has no champion in {store.uri}. Train one: dvc repro")
+        raise ValueError(f"{name} has no champion in {store.shown}. Train one: dvc repro")
     _refuse_a_used_port(port, "make serve")
     address = f"http://127.0.0.1:{port}"
     print(  # noqa: T201  # the command's own words

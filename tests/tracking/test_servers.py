@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -81,6 +83,44 @@ def test_the_user_interface_lists_the_runs_of_the_store(store: tracking.Store) -
         assert json.loads(answer(telemetry, process))["disable_ui_telemetry"] is True
 
 
+def command_lines(group: int) -> list[str]:
+    """What everyone can read of the processes of a group."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if os.getpgid(int(folder.name)) == group:
+                found.append((folder / "cmdline").read_bytes().decode())
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="reads the process list of Linux")
+def test_no_command_line_of_the_user_interface_holds_the_password(
+    database: str, store: tracking.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", database.replace("tester@", "tester:secret@"))
+    port = free_port()
+    with server("t.serve_ui(pathlib.Path(), int(sys.argv[1]))", port, store.root) as process:
+        assert process.stdout is not None
+        address = process.stdout.readline().split()[-1]
+        assert b"mlflow" in answer(address, process)
+        lines = command_lines(process.pid)
+    assert len(lines) > 1
+    assert [line for line in lines if "secret" in line] == []
+
+
+def test_the_link_to_a_server_holds_no_password(
+    store: tracking.Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    port = free_port()
+    with server("t.serve_ui(pathlib.Path(), int(sys.argv[1]))", port, store.root) as process:
+        assert process.stdout is not None
+        link = process.stdout.readline().split()[-1]
+        answer(link, process)
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:secret@127.0.0.1:{port}")
+        tracking.serve_ui(store.root, free_port())
+    assert capsys.readouterr().out == f"Open {link}\n"
+
+
 def test_a_port_in_use_is_an_error_that_names_another(store: tracking.Store) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -122,3 +162,18 @@ def test_the_example_client_gets_the_mask_of_the_champion(
 def test_without_a_champion_there_is_nothing_to_serve(store: tracking.Store) -> None:
     with pytest.raises(ValueError, match=r"nobody has no champion .* dvc repro"):
         tracking.serve_model(store.root, "nobody", free_port())
+
+
+def test_a_missing_champion_or_model_is_told_of_without_the_password(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = database.replace("tester@", "tester:secret@")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    store = tracking.open_store(tmp_path)
+    shown = re.escape(address.replace("secret", "***"))
+    with pytest.raises(ValueError, match=rf"nobody has no champion in {shown}\."):
+        tracking.serve_model(tmp_path, "nobody", free_port())
+    with pytest.raises(LookupError, match=rf"no champion of 'nobody' in {shown}\."):
+        tracking.champion_folder(store, "nobody")
+    with pytest.raises(LookupError, match=rf"run abc has no model in {shown}\."):
+        tracking.model_of(store, "abc")
