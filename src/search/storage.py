@@ -16,7 +16,12 @@ from src.addresses import connected, hide_password
 ENVIRONMENT = "OPTUNA_STORAGE"  # the name that Optuna's own commands read
 LOCK_SECONDS = 300
 _LOCK_NUMBER = 7_062_026  # of the advisory lock; any, but the same everywhere
-_DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
+# The kinds of databases, each with the driver that is installed.
+_DRIVERS = {
+    "sqlite": "sqlite",
+    "postgresql": "postgresql+psycopg",
+    "postgres": "postgresql+psycopg",
+}
 
 
 def quiet_optuna() -> Any:
@@ -61,18 +66,25 @@ def storage_address(given: str | None, root: Path, *, taken: Sequence[str]) -> s
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
 
+    expected = "the storage must be an address such as postgresql://user@host:5432/studies"
     try:
         url = make_url(given or default_address(root))
     except ArgumentError:
         raise ValueError(
-            f"the storage must be an address such as postgresql://user@host/studies, got {given!r}"
+            f"{expected}; what was given is none, and may hold a password, so it is not shown"
         ) from None
-    url = url.set(drivername=_DRIVERS.get(url.drivername, url.drivername))
-    kind = url.get_backend_name()
-    if kind not in ("sqlite", "postgresql", "mysql"):
+    except ValueError:
         raise ValueError(
-            f"the storage must be sqlite, postgresql or mysql, got {hide_password(str(url))}"
+            f"{expected}, got one whose port is no number. Write @, : and / of a password as "
+            "%40, %3A and %2F."
+        ) from None
+    kind = url.get_backend_name()
+    if kind not in _DRIVERS:
+        raise ValueError(
+            f"the storage must be sqlite or postgresql, got {hide_password(str(url))}: no driver "
+            "of other databases is installed"
         )
+    url = url.set(drivername=_DRIVERS[kind])
     if kind == "sqlite":
         if not url.database or url.database == ":memory:":
             raise ValueError("the storage must be a file: other processes cannot see this memory")

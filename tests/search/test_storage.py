@@ -27,8 +27,9 @@ def test_a_relative_file_is_taken_from_the_repository(tmp_path: Path) -> None:
 
 
 def test_any_postgresql_address_gets_the_driver_that_is_installed(tmp_path: Path) -> None:
-    for given in ("postgresql://me@host/db", "postgres://me@host/db"):
-        assert storage_address(given, tmp_path, taken=[]) == "postgresql+psycopg://me@host/db"
+    for scheme in ("postgresql", "postgres", "postgresql+psycopg", "postgresql+psycopg2"):
+        address = storage_address(f"{scheme}://me@host/db", tmp_path, taken=[])
+        assert address == "postgresql+psycopg://me@host/db"
 
 
 @pytest.mark.parametrize("given", ["sqlite:///mlruns/mlflow.db", "sqlite:///x/../mlruns/mlflow.db"])
@@ -46,8 +47,11 @@ def test_the_server_database_of_mlflow_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("here", "must be an address such as postgresql://user@host/studies, got 'here'"),
-        ("redis://host", "must be sqlite, postgresql or mysql, got redis://host"),
+        ("here", "must be an address such as postgresql://user@host:5432/studies"),
+        ("postgres//me:secret@host/db", "what was given is none, and may hold a password"),
+        ("postgresql://me:secret@host:port/db", "got one whose port is no number"),
+        ("redis://host", "must be sqlite or postgresql, got redis://host"),
+        ("mysql://me:secret@host/db", "must be sqlite or postgresql, got mysql://me:***@host/db"),
         ("sqlite://", "must be a file"),
     ],
 )
@@ -57,6 +61,7 @@ def test_what_cannot_hold_a_shared_study_is_refused(
     with pytest.raises(ValueError, match="the storage must be") as error:
         storage_address(given, tmp_path, taken=[])
     assert message in str(error.value)
+    assert "secret" not in str(error.value)
 
 
 def test_a_server_that_is_not_there_is_told_of_without_the_password(tmp_path: Path) -> None:
