@@ -1,8 +1,9 @@
-"""Addresses of stores and servers: shown without passwords, and tried before anything waits."""
+"""Addresses of stores and servers: shown without passwords, and tried before they are used."""
 
 from __future__ import annotations
 
 import re
+import socket
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -53,3 +54,25 @@ def connected(address: str) -> Any:
         return engine.connect()
     except sqlalchemy.exc.DBAPIError as error:
         raise unreachable(address, str(error.orig)) from None
+
+
+def refuse_a_used_port(port: int, command: str) -> None:
+    """Asks, before anything is said of it, whether a port of this machine is free.
+
+    Args:
+        port: Of 127.0.0.1.
+        command: What is started there, as people type it: `make ui`.
+
+    Raises:
+        ValueError: Another program has it, or it may not be taken.
+    """
+    with socket.socket() as probe:
+        # As servers do: a port whose last connection has just closed is free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise ValueError(
+                f"port {port} of 127.0.0.1 cannot be used ({error.strerror}). Close what runs "
+                f"there, perhaps the same command, or take another port: {command} PORT={port + 1}"
+            ) from error

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from src import search, terminal, tracking
+from src import addresses, search, terminal, tracking
 from src.config import load_params
 
 
@@ -25,6 +25,7 @@ def main(
     root = tracking.repository(Path.cwd())
     given = storage or load_params(root / "params.yaml").tune.storage
     address = search.storage_address(given, root, taken=[tracking.store_uri(root)])
+    addresses.refuse_a_used_port(port, "make study")
     search.serve_dashboard(address, port)
 
 

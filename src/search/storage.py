@@ -126,26 +126,22 @@ def alone(address: str) -> Iterator[None]:
         try:
             lock.acquire()
         except Timeout:
-            raise _not_alone(address) from None
+            raise OSError(
+                f"another process has kept the lock of {path} for {LOCK_SECONDS} s. End the one "
+                "that hangs, then run the same command again."
+            ) from None
         try:
             yield
         finally:
             lock.release()
         return
-    with connected(address) as connection:
+    with connected(address) as connection:  # which waits for the lock without an end
         number = {"key": _LOCK_NUMBER}
         connection.execute(sqlalchemy.text("SELECT pg_advisory_lock(:key)"), number)
         try:
             yield
         finally:
             connection.execute(sqlalchemy.text("SELECT pg_advisory_unlock(:key)"), number)
-
-
-def _not_alone(address: str) -> OSError:
-    return OSError(
-        f"another process has kept the lock of {hide_password(address)} for {LOCK_SECONDS} s. End "
-        "the one that hangs, then run the same command again."
-    )
 
 
 def open_storage(address: str, *, heartbeat_seconds: int | None = None) -> Any:

@@ -3,26 +3,12 @@
 from __future__ import annotations
 
 import os
-import socket
 import sys
 from pathlib import Path
 
-from src.addresses import without_user
+from src.addresses import refuse_a_used_port, without_user
 from src.tracking.registry import CHAMPION, champion
 from src.tracking.store import artifacts_of, open_store
-
-
-def _refuse_a_used_port(port: int, command: str) -> None:
-    with socket.socket() as probe:
-        # As servers do: a port whose last connection has just closed is free.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError as error:
-            raise ValueError(
-                f"port {port} of 127.0.0.1 cannot be used ({error.strerror}). Close what runs "
-                f"there, perhaps the same command, or take another port: {command} PORT={port + 1}"
-            ) from error
 
 
 def serve_ui(root: Path, port: int = 5000) -> None:
@@ -34,7 +20,7 @@ def serve_ui(root: Path, port: int = 5000) -> None:
     if remote:
         print(f"Open {address}{runs}", flush=True)  # noqa: T201  # the command's own words
         return
-    _refuse_a_used_port(port, "make ui")
+    refuse_a_used_port(port, "make ui")
     print(f"The MLflow UI starts (seconds; Ctrl-C ends it): {address}{runs}", flush=True)  # noqa: T201
     os.environ["MLFLOW_BACKEND_STORE_URI"] = store.uri  # everyone can read a command line
     command = [sys.executable, "-m", "mlflow", "server"]
@@ -59,7 +45,7 @@ def serve_model(root: Path, name: str, port: int) -> None:
     version = champion(store, name)
     if version is None:
         raise ValueError(f"{name} has no champion in {store.shown}. Train one: dvc repro")
-    _refuse_a_used_port(port, "make serve")
+    refuse_a_used_port(port, "make serve")
     address = f"http://127.0.0.1:{port}"
     print(  # noqa: T201  # the command's own words
         f"{name} version {version.version} is being loaded (seconds; Ctrl-C ends it). Then: POST "

@@ -77,7 +77,8 @@ def test_a_lock_that_another_process_keeps_is_told_of(
     address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(storage, "LOCK_SECONDS", 0.2)
-    message = f"another process has kept the lock of {address} for 0.2 s. End the one that hangs"
+    path = address.removeprefix("sqlite:///")
+    message = f"another process has kept the lock of {path} for 0.2 s. End the one that hangs"
     with storage.alone(address), pytest.raises(OSError, match=message), storage.alone(address):
         pytest.fail("two were alone")
     with storage.alone(address):
