@@ -299,7 +299,7 @@ def main(
             conclude(root, params, opened, store, run, apply=apply)
     except KeyboardInterrupt:
         terminal.warn(f"stopped: {states(opened.standing())}. The same command goes on from there.")
-        raise typer.Exit(1) from None
+        raise typer.Exit(terminal.INTERRUPTED) from None
     finally:
         opened.close()
 

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -482,6 +483,36 @@ def test_a_study_is_not_gone_on_with_by_other_code_that_trains(
     other = run("-c", OPEN.replace(', "named"', ""))  # under the name that it gets by itself
     assert other.returncode == 0, other.stdout
     assert other.stdout not in first.stdout
+
+
+def test_ctrl_c_ends_the_command_as_terminals_have_it_and_says_how_to_go_on(
+    finished: tuple[Path, str], tmp_path: Path
+) -> None:
+    for name, source in {"data": finished[0], "prepared": finished[0], "src": ROOT}.items():
+        (tmp_path / name).symlink_to(source / name)
+    parameters(tmp_path, SPACE)
+    unwanted = ("MLFLOW_TRACKING_URI", search.ENVIRONMENT)
+    code = (
+        "import runpy, signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # it is off in the background
+        "sys.argv = ['tune', '--study', 's', '--workers', '1']\n"
+        "runpy.run_module('src.tune', run_name='__main__')\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=tmp_path, text=True,
+        env={k: v for k, v in os.environ.items() if k not in unwanted}
+        | {"PYTHONPATH": str(tmp_path)},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "checkpoints" / "studies" / "s" / "trial-0" / "trial.json").exists():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "The same command goes on from there." in said.splitlines()[-1]
 
 
 def test_a_trial_has_the_searched_parameters_and_the_present_rest(tmp_path: Path) -> None:
