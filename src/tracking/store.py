@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
+from urllib.request import url2pathname
 
 from filelock import FileLock
 
@@ -243,7 +244,8 @@ def open_store(root: Path, experiment: str = EXPERIMENT) -> Store:
         The store, also set as MLflow's own current store.
 
     Raises:
-        ValueError: if `MLFLOW_TRACKING_URI` is an address of another kind.
+        ValueError: if `MLFLOW_TRACKING_URI` is an address of another kind, or of a store whose
+            artifacts lie in a folder of another machine.
         OSError: if the server cannot be reached.
     """
     uri = store_uri(root)
@@ -265,6 +267,7 @@ def open_store(root: Path, experiment: str = EXPERIMENT) -> Store:
         if found is None:
             location = artifacts_of(root, uri)
             found = client.get_experiment(client.create_experiment(experiment, location))
+        _refuse_a_foreign_place(uri, found.artifact_location)
         if "mlflow.experimentKind" not in found.tags:
             # Spares people the UI's question whether this is about language models.
             kind = "custom_model_development"
@@ -285,6 +288,23 @@ def artifacts_of(root: Path, uri: str) -> str | None:
     if uri.startswith("sqlite:///"):
         return (Path(uri.removeprefix("sqlite:///")).parent / "artifacts").as_uri()
     return (root / "mlruns" / "artifacts").as_uri()
+
+
+def _refuse_a_foreign_place(uri: str, location: str) -> None:
+    """Raises where the artifacts of a shared store lie in a folder of another machine.
+
+    A folder is not missed before something was kept in it; that above it, the repository of whoever
+    made the experiment, is. A file of SQLite is this machine's own, wherever it was moved to.
+    """
+    if uri.startswith("sqlite:///") or not location.startswith(("file:", "/")):
+        return
+    path = Path(url2pathname(urlsplit(location).path))
+    if not path.parent.parent.is_dir():
+        raise ValueError(
+            f"{hide_password(uri)} keeps its artifacts in {path}, which is not on this machine: "
+            "models and pictures could not be kept. Machines share a store through an MLflow "
+            "server that keeps the artifacts too, with a database of its own: see docs/studies.md."
+        )
 
 
 def _create_database(path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -180,6 +181,31 @@ def test_a_database_server_can_be_the_store(
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", database)
     assert finished_run(tracking.open_store(tmp_path))
+
+
+# --- Where the artifacts lie ----------------------------------------------------------------------
+
+
+def test_a_store_whose_artifacts_lie_on_another_machine_is_refused(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", database.replace("tester@", "tester:secret@"))
+    here, there = tmp_path / "here", tmp_path / "there"
+    tracking.open_store(there, "shared")
+    tracking.open_store(here, "shared")  # another repository of this machine: its folder is there
+    shutil.move(there, tmp_path / "gone")
+    with pytest.raises(ValueError, match="which is not on this machine") as error:
+        tracking.open_store(here, "shared")
+    assert f"keeps its artifacts in {there}/mlruns/artifacts, which" in str(error.value)
+    assert "see docs/studies.md" in str(error.value)
+    assert "secret" not in str(error.value)
+
+
+def test_a_moved_repository_goes_on_with_its_own_file(tmp_path: Path) -> None:
+    run_id = finished_run(tracking.open_store(tmp_path / "before"))
+    shutil.move(tmp_path / "before", tmp_path / "after")
+    store = tracking.open_store(tmp_path / "after")
+    assert tracking.kept_run(store, run_id) is not None
 
 
 # --- Opening --------------------------------------------------------------------------------------
