@@ -89,15 +89,16 @@ def machine_errors(uri: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        for cause in _causes(error):
-            if isinstance(cause, sqlite3.Error):
-                # The lowest byte is the kind; what stands above it tells variants apart.
-                number = _HINDRANCES.get(getattr(cause, "sqlite_errorcode", 0) & 0xFF)
-                if number is not None:
-                    path = uri.removeprefix("sqlite:///")
-                    raise OSError(number, os.strerror(number), path) from error
-            elif _is_of_connection(cause):
-                raise unreachable(uri, _reason(cause)) from None
+        if uri.startswith("sqlite:///"):
+            causes = (one for one in _causes(error) if isinstance(one, sqlite3.Error))
+            # The lowest byte is the kind; what stands above it tells variants apart.
+            code = getattr(next(causes, None), "sqlite_errorcode", 0) & 0xFF
+            if code in _HINDRANCES:
+                number = _HINDRANCES[code]
+                path = uri.removeprefix("sqlite:///")
+                raise OSError(number, os.strerror(number), path) from error
+        elif _is_of_connection(error):
+            raise unreachable(uri, _reason(error)) from None
         raise
 
 
@@ -109,13 +110,15 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         cause = cause.__cause__ or cause.__context__
 
 
-def _is_of_connection(error: BaseException) -> bool:
-    """Whether a server could not be reached; SQLite has none."""
+def _is_of_connection(error: Exception) -> bool:
+    """Whether MLflow lost its server; a study's database, lost meanwhile, is not meant."""
+    from mlflow.exceptions import MlflowException
     from requests.exceptions import RequestException
     from sqlalchemy.exc import OperationalError
 
-    lost = isinstance(error, OperationalError) and not isinstance(error.orig, sqlite3.Error)
-    return lost or isinstance(error, RequestException)
+    return isinstance(error, MlflowException) and any(
+        isinstance(cause, RequestException | OperationalError) for cause in _causes(error)
+    )
 
 
 def _reason(error: BaseException) -> str:
@@ -147,8 +150,10 @@ def _ask_once(uri: str) -> None:
             )
         told = answer.headers.get("Content-Type", "").startswith("application/json")
         if not told or answer.status_code not in (200, 404):  # 404: no such experiment yet
-            raise unreachable(
-                uri, f"it answers {answer.status_code} {answer.reason}, not as an MLflow server"
+            raise OSError(
+                f"{hide_password(uri)} answers {answer.status_code} {answer.reason}, not as an "
+                "MLflow server. Is the server up, are address, user and password right, and does "
+                "it take this name for its own (--allowed-hosts)?"
             )
 
 

@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 
 from src import tracking
+from src.addresses import connected
+from src.tracking.store import machine_errors
 from tests.tracking.conftest import REPOSITORY, finished_run, python
 
 # --- The address ----------------------------------------------------------------------------------
@@ -163,7 +165,7 @@ def test_a_server_that_is_not_one_of_mlflow_is_told_of_at_once(
 ) -> None:
     with answering(status) as port:
         said = refused(tmp_path, f"http://me:secret@127.0.0.1:{port}")
-    assert f"http://me:***@127.0.0.1:{port} cannot be reached: it answers {status} {words}" in said
+    assert f"http://me:***@127.0.0.1:{port} answers {status} {words}" in said
 
 
 def test_a_server_that_is_gone_when_a_run_begins_is_told_of(
@@ -174,6 +176,15 @@ def test_a_server_that_is_gone_when_a_run_begins_is_told_of(
     message = r"http://me:\*\*\*@127.0.0.1:1 cannot be reached: Connection refused"
     with pytest.raises(OSError, match=message):
         finished_run(gone)
+
+
+def test_another_server_that_is_gone_is_not_taken_for_the_store() -> None:
+    with (
+        pytest.raises(OSError, match=r"127\.0\.0\.1:2/studies cannot be reached"),
+        machine_errors("http://127.0.0.1:1"),
+        connected("postgresql://127.0.0.1:2/studies"),
+    ):
+        pass
 
 
 def test_a_database_server_can_be_the_store(
