@@ -315,7 +315,8 @@ def register_best(
     if score is None:
         return (
             f"the model of trial {best.number} is not in this MLflow store: it was trained on "
-            "another machine. Run this command there, or let both use one MLFLOW_TRACKING_URI"
+            "another machine. Run this command there, or let both use one MLflow server "
+            "(MLFLOW_TRACKING_URI=http://…)"
         )
     model = tracking.model_of(store, best.run_id)
     trained = changed(params, best_values(params, best))
