@@ -26,7 +26,13 @@ try:
     with urllib.request.urlopen(request) as answer:
         mask = np.array(json.load(answer)["predictions"], np.uint8)
 except urllib.error.HTTPError as error:
-    sys.exit(f"{given.address} refused {hu.shape}: {error.read().decode()[:500]}")
+    told = error.read().decode()
+    try:  # MLflow's server tells the reason in the last line of a stack trace
+        told = json.loads(told)["stack_trace"].strip().splitlines()[-1]
+    except (ValueError, KeyError):
+        told = told[:500]
+    hint = " Here: --spacing-mm Y X" if "spacing_mm" in told else ""
+    sys.exit(f"{given.address} refused {hu.shape}: {told}{hint}")
 except urllib.error.URLError as error:
     sys.exit(
         f"{given.address}: no answer ({error.reason}). Start the server with `make serve`, or name "

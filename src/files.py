@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+NOT_FOR_GIT = ".gitignore"
 _REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
@@ -124,6 +125,13 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_text(path: Path, text: str) -> None:
     """Writes a whole UTF-8 text file."""
     write_bytes(path, text.encode())
+
+
+def keep_from_git(folder: Path, repository: Path) -> None:
+    """Lets git pass over a folder that holds what was made of patients, where it would see it."""
+    inside = folder.resolve().is_relative_to(repository.resolve())
+    if inside and (repository / ".git").exists() and not (folder / NOT_FOR_GIT).exists():
+        write_text(folder / NOT_FOR_GIT, "*\n")
 
 
 def md5_of(path: Path) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +13,7 @@ import typer
 from ruamel.yaml import YAML
 
 from src import terminal
-from src.config import load_params
+from src.config import ARCHITECTURES, load_params
 from src.data.findings import count_of
 from src.files import whole_file
 from src.stages.audit import DEMO, audit, report, write_findings
@@ -73,6 +75,29 @@ def remove_empty_folders(folder: Path) -> None:
             below.rmdir()
 
 
+def remove_unlisted(root: Path, architectures: Sequence[str]) -> None:
+    """Removes what networks that are not listed made of earlier data; DVC's cache keeps it.
+
+    DVC itself leaves it there, and dvc.lock would hold hashes of it, which no clone could repeat.
+    """
+    for place in ("models", "reports/evaluation", "reports/curves", "prepared/predictions"):
+        for name in set(ARCHITECTURES) - set(architectures):
+            shutil.rmtree(root / place / name, ignore_errors=True)
+
+
+def warn_of_published(root: Path) -> None:
+    """Tells of files that an earlier `dvc push` put into the repository."""
+    command = ["git", "ls-files", "--others", "--", "demo-remote"]
+    done = subprocess.run(command, cwd=root, check=False, capture_output=True, text=True)
+    found = done.stdout.splitlines()
+    if found:
+        terminal.warn(
+            f"demo-remote/: found {count_of(len(found), 'file')} that git does not hold, such as "
+            f"{found[0]}: images of an earlier `dvc push`? `git clean -fdx demo-remote` removes "
+            "them."
+        )
+
+
 def main(
     folder: Annotated[Path, typer.Argument(help="all your images and masks, nested as you like")],
     link: Annotated[
@@ -131,6 +156,9 @@ def main(
             "data/ was replaced as a whole. What it held stays in DVC's cache: with the data.dvc "
             "of an earlier commit, `dvc checkout data.dvc` brings it back."
         )
+    remove_unlisted(root, params.architectures)
+    warn_of_published(root)
+    warn_of_names(table, params.split.test_patients)
     terminal.console.print(
         f"{count_of(table['patient'].nunique(), 'patient')} in data/, versioned in data.dvc; the "
         "demo remote is removed, so nothing private can be pushed into the repository.\n"
@@ -141,7 +169,6 @@ def main(
         "  git commit -m 'First results' dvc.lock params.yaml         # compared with later\n"
         "  dvc remote add --default private /path/or/s3://…  # a place of your own; then: dvc push"
     )
-    warn_of_names(table, params.split.test_patients)
 
 
 if __name__ == "__main__":

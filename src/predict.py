@@ -16,11 +16,11 @@ import typer
 
 from src import terminal, tracking
 from src.config import load_params
-from src.data.findings import count_of
+from src.data.findings import count_of, some_of
 from src.data.images import Images, find_images
 from src.data.pictures import NO_SCALE, PictureScale
 from src.data.roles import Roles
-from src.files import whole_file
+from src.files import NOT_FOR_GIT, keep_from_git, whole_file
 from src.prediction import Wanted
 from src.scan_work import ScanWork
 
@@ -298,6 +298,7 @@ def main(
     for finding in unread:
         _warn(images.root, finding.paths[0], f"found {finding.found}. {finding.remedy}")
     out.mkdir(parents=True, exist_ok=True)
+    keep_from_git(out, root)
     (out / TABLE).unlink(missing_ok=True)  # it would speak of masks that are being replaced
     work = ScanWork(images, out, segmenter, wanted, scale, version)
     with terminal.progress("segmenting", len(images.scans)) as tick:
@@ -325,10 +326,13 @@ def _refuse_impossible(
             f"--out {out}: masks would lie beside their images, and masks that are there could be "
             "lost. Name another folder."
         )
+    if Path("data").resolve() in (out.resolve(), *out.resolve().parents):
+        raise ValueError(f"--out {out}: data/ holds what models are made of. Name another folder.")
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out {out}: this is a file. Name a folder.")
     # A table alone is that of scans that all failed.
-    if out.is_dir() and any(path.name != TABLE for path in out.iterdir()) and not overwrite:
+    held = {path.name for path in out.iterdir()} - {TABLE, NOT_FOR_GIT} if out.is_dir() else set()
+    if held and not overwrite:
         raise ValueError(
             f"--out {out}: the folder is not empty. Name another one, or add --overwrite to "
             "replace files of the same names."
@@ -347,7 +351,10 @@ def _report(
 ) -> None:
     """Says what was done and where to look; leaves with exit code 1 where something failed."""
     if images.masks:
-        terminal.console.print(f"{count_of(images.masks, 'mask')} among the images left out")
+        terminal.console.print(
+            f"{count_of(len(images.masks), 'mask')} among the images left out, by a word of "
+            f"data.mask_words in the name: {some_of(images.masks, 3)}"
+        )
     unknown = [finding.paths[0] for finding in images.findings if finding.kind == "unknown-file"]
     if unknown:
         terminal.warn(

@@ -22,7 +22,7 @@ from src.external import (
     read_comparison,
     write_external,
 )
-from src.files import whole_folder
+from src.files import NOT_FOR_GIT, keep_from_git, whole_folder
 from src.scored_labels import Labels
 from src.scored_masks import PREDICTION_WORDS, Pairing, Settings, in_lines, measured, pair
 from src.scoring import SubsetScores, count_table, scores_of
@@ -281,7 +281,7 @@ def _compared_on(
 def _refuse_to_lose(out: Path, overwrite: bool) -> None:
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out {out}: this is a file. Name a folder.")
-    held = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    held = {path.name for path in out.iterdir()} - {NOT_FOR_GIT} if out.is_dir() else set()
     if held - set(FILES) or (held and not overwrite):
         remedy = "Name another one" + ("" if held - set(FILES) else ", or add --overwrite")
         raise ValueError(f"--out {out}: the folder is not empty. {remedy}.")
@@ -337,6 +337,7 @@ def write(
             kept.to_csv(aside / file, index=False, lineterminator="\n")
         text = json.dumps(content, indent=2) + "\n"
         (aside / FILES[2]).write_text(text, encoding="utf-8")
+        keep_from_git(aside, Path.cwd())
 
 
 def report(scores: SubsetScores, title: str, settings: Settings) -> None:

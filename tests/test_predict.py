@@ -107,7 +107,8 @@ def test_a_folder_of_every_kind_gets_the_same_tree_of_natural_formats(here: Path
     np.testing.assert_array_equal(nifti(out / "a/v_mask.nii.gz"), expected_mask(hu(2, depth=3)))
     assert [row["path"] for row in rows(out)] == ["a/b/1.png", "a/v.nrrd", "c/series"]
     assert [row["mask"] for row in rows(out)] == files[:3]
-    assert "1 mask among the images left out" in printed
+    assert "1 mask among the images left out, by a word of data.mask_words" in printed
+    assert "in the name: a/masks/1.png" in printed
     assert "Look at out/predictions.csv" in printed
 
 
@@ -386,6 +387,25 @@ def test_an_address_of_another_form_and_a_folder_without_a_model_are_errors(
     code, _, warned = command("1.png", "--out", "out", model="nothing")
     assert code == 1
     assert "no model there" in warned
+
+
+def test_what_is_written_into_a_repository_is_not_for_git(here: Path, command) -> None:
+    subprocess.run(["git", "init", "-q"], cwd=here, check=True)
+    write_ct(here / "in" / "1.png", 1)
+    assert command("in", "--out", "out", "--overlay")[0] == 0
+    listed = ["git", "status", "--porcelain", "--untracked-files=all"]
+    said = subprocess.run(listed, cwd=here, check=True, capture_output=True, text=True).stdout
+    assert "out/" not in said
+    assert "in/1.png" in said
+    assert command("in", "--out", "out", "--overlay", "--overwrite")[0] == 0
+
+
+def test_masks_are_not_written_into_data(here: Path, command) -> None:
+    write_ct(here / "in" / "1.png", 1)
+    (here / "data").mkdir()
+    code, _, warned = command("in", "--out", "data/masks")
+    assert code == 1
+    assert "--out data/masks: data/ holds what models are made of" in warned
 
 
 # --- What goes wrong ------------------------------------------------------------------------------

@@ -132,12 +132,14 @@ def _many_scans(table: pd.DataFrame) -> list[Finding]:
     """Without a rule a folder is a patient; several volumes in it may well be several patients."""
     of_volumes = table["case_id"].str.contains("#", regex=False).astype(bool)
     rows = table.loc[of_volumes, ["patient", "image_path"]].drop_duplicates()
+    names = table["image_path"].map(lambda path: path.rpartition("/")[2])
+    example = ", such as '(?P<patient>[^/]+)[.]nii[.]gz$'" if names.nunique() > 1 else ""
     return [
         Finding(
             "many-scans", "warning", tuple(paths), f"{len(paths)} volumes of patient {patient!r}",
             "one patient a folder",
             "If they are several patients, set data.patient in params.yaml to a regular expression "
-            "on the path, such as '(?P<patient>[^/]+)[.]nii[.]gz$'.",
+            f"on the path{example}.",
         )
         for patient, paths in rows.groupby("patient", sort=False)["image_path"]
         if len(paths) > 1

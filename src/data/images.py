@@ -21,14 +21,14 @@ class Images:
         root: The folder that their paths are relative to.
         scans: The images, sorted by path.
         stems: Of each, where its outputs go: relative to the output folder, without a suffix.
-        masks: Number of masks among them, which are left out.
+        masks: Paths of the masks among them, which are left out.
         findings: What is wrong with files or with the distances of slices.
     """
 
     root: Path
     scans: list[ScanFile]
     stems: list[str]
-    masks: int
+    masks: list[str]
     findings: list[Finding]
 
     def name_of(self, scan: ScanFile) -> str:
@@ -62,7 +62,7 @@ def find_images(sources: Sequence[Path], mask_words: Sequence[str]) -> Images:
     first, *others = sources
     if first.is_file() and not others:
         root, scan = scan_at(first)
-        return Images(root, [scan], _stems(root, [scan]), 0, [])
+        return Images(root, [scan], _stems(root, [scan]), [], [])
     root = first
     if others:
         sources = [_placed(source) for source in sources]
@@ -70,13 +70,13 @@ def find_images(sources: Sequence[Path], mask_words: Sequence[str]) -> Images:
     found, findings = list_scans(root, sources if others else ())
     roles = Roles((), mask_words)
     scans: list[ScanFile] = []
-    masks = 0
+    masks: list[str] = []
     for scan in found:
         images, drawn = roles.parted(scan)
         scans += images
-        masks += len(drawn)
+        masks += [mask.path for mask in drawn]
     if not scans and not any(finding.severity == "error" for finding in findings):
-        nothing = f"{count_of(masks, 'mask')} and no image" if masks else "no image"
+        nothing = f"{count_of(len(masks), 'mask')} and no image" if masks else "no image"
         raise ValueError(
             f"{', '.join(map(str, sources[:3]))}: found {nothing}, "
             "expected PNG, TIFF, JPEG, BMP, DICOM, NIfTI, NRRD or MHA files. Name a folder that "

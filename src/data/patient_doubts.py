@@ -23,7 +23,8 @@ def patient_doubts(images: Iterable[ScanFile], rules: Rules) -> list[Finding]:
 
     Returns:
         An error for each PatientID that the default rule takes apart, a warning where a rule of
-        the user's does; with the default rule a warning for folders that lie in each other.
+        the user's does; with the default rule an error for folders with names that lie in each
+        other, unless `data.source` names the outer one: which of them is the patient is no guess.
     """
     images = list(images)
     findings = [*_one_id_for_several(images, rules)] if rules.patient != "dicom" else []
@@ -65,25 +66,24 @@ def _folders_in_folders(images: Iterable[ScanFile], rules: Rules) -> Iterator[Fi
             if rules.source_of(image) not in named[:-1]:  # a scanner or site is no patient
                 below.setdefault(outer, {})[patient] = None
     remedy = (
-        "If {} is the patient, set data.patient in params.yaml to a regular expression on the "
-        "path, such as '(?P<patient>[^/]+)/[^/]+/[^/]+$'; where the folders are sites, phases or "
-        "the like, nothing is to be done."
+        "Say in params.yaml who the patient is: if {}, data.patient: "
+        "'(?P<patient>[^/]+)/[^/]+/[^/]+$'; if {}, data.patient: '(?P<patient>[^/]+)/[^/]+$'."
     )
     apart = {outer: [*patients] for outer, patients in below.items() if len(patients) > 1}
     if apart and len(below) > 1:  # a single folder around all is no patient
         outer, patients = next(iter(apart.items()))
         yield Finding(
-            "patient-folders", "warning", (),
+            "patient-folders", "error", (),
             f"{count_of(len(apart), 'folder')} with several patients in each, such as {outer} with "
             f"{some_of(patients, _SHOWN)}",
-            "a folder for each patient", remedy.format(outer),
+            "a folder for each patient", remedy.format(outer, patients[0]),
         )  # fmt: skip
     together = {patient: [*outer] for patient, outer in above.items() if len(outer) > 1}
     if together:
         patient, outer_ones = next(iter(together.items()))
         yield Finding(
-            "patient-folders", "warning", (),
+            "patient-folders", "error", (),
             f"{count_of(len(together), 'patient')} with folders in several others, such as "
             f"{patient} in {some_of(outer_ones, _SHOWN)}",
-            "a folder for each patient", remedy.format(outer_ones[0]),
+            "a folder for each patient", remedy.format(outer_ones[0], patient),
         )  # fmt: skip

@@ -101,24 +101,34 @@ def warn_of_names(cases: pd.DataFrame, test_patients: tuple[str, ...]) -> None:
     """
     pseudonyms = dict(zip(cases["patient"], cases["pseudonym"], strict=True))
     if any(name in pseudonyms for name in test_patients):
+        known = {*pseudonyms, *pseudonyms.values()}
+        same = ", which is the same test side" if known.issuperset(test_patients) else ""
         written = ", ".join(pseudonyms.get(name, name) for name in test_patients)
         terminal.warn(
             "split.test_patients: found names of patients, expected pseudonyms. Names stand in "
             "params.yaml, and in dvc.lock after `dvc repro`: commit neither, or write "
-            f"`test_patients: [{written}]`, which is the same test side."
+            f"`test_patients: [{written}]`{same}."
         )
 
 
-def warn_of_few(by_side: dict[str, Any]) -> None:
-    """Tells of sides of a single split whose figures hang on one or two patients."""
+def warn_of_few(by_side: dict[str, Any], *, fixed: bool) -> None:
+    """Tells of sides of a single split whose figures hang on one or two patients.
+
+    Args:
+        by_side: Of `describe`, of one fold.
+        fixed: Whether the test patients are given, which leaves no folds.
+    """
     uses = {"validation": "chooses the epoch and the network", "test": "gives the scores"}
     for subset, use in uses.items():
         number = by_side[subset]["patients"]
         if number < FEW_PATIENTS:
+            folds = (
+                ", or set split.folds: 5 in params.yaml and split.fold: [0, 1, 2, 3, 4], so that "
+                "each is tested once"
+            )
             terminal.warn(
                 f"the side {subset}, which {use}, has {count_of(number, 'patient')}: other "
-                "patients could say otherwise. Bring in more patients, or set split.folds: 5 in "
-                "params.yaml and split.fold: [0, 1, 2, 3, 4], so that each is tested once."
+                f"patients could say otherwise. Bring in more patients{'' if fixed else folds}."
             )
 
 
@@ -154,7 +164,7 @@ def main() -> None:
     terminal.console.print(table)
     warn_of_names(cases, params.split.test_patients)
     if not params.split.folds:
-        warn_of_few(content["fold0"])
+        warn_of_few(content["fold0"], fixed=bool(params.split.test_patients))
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ def test_images_at_any_depth_are_found_and_masks_left_out_and_counted(tmp_path: 
     found = find_images([tmp_path], MASK_WORDS)
     assert [scan.path for scan in found.scans] == ["a/b/c/1.png", "a/scan.nii.gz", "d/series"]
     assert found.stems == ["a/b/c/1", "a/scan", "d/series"]
-    assert found.masks == 2
+    assert len(found.masks) == 2
     assert found.root == tmp_path
 
 
@@ -34,7 +34,7 @@ def test_a_dicom_seg_is_left_out_whatever_its_name(tmp_path: Path) -> None:
     write_segmentation(tmp_path / "liver.dcm", sets, organ(depth=2)[..., np.newaxis])
     found = find_images([tmp_path], ())
     assert [scan.path for scan in found.scans] == ["ct"]
-    assert found.masks == 1
+    assert len(found.masks) == 1
 
 
 def test_masks_that_share_a_series_with_images_are_taken_out_of_it(tmp_path: Path) -> None:
@@ -42,7 +42,7 @@ def test_masks_that_share_a_series_with_images_are_taken_out_of_it(tmp_path: Pat
     write_series(tmp_path / "ct", ct(1, depth=3), names=names)
     found = find_images([tmp_path], MASK_WORDS)
     assert found.scans[0].files == ("ct/0.dcm", "ct/1.dcm")
-    assert found.masks == 1
+    assert len(found.masks) == 1
 
 
 def test_an_image_that_shares_a_series_with_masks_alone_goes_by_its_own_name(
@@ -51,7 +51,7 @@ def test_an_image_that_shares_a_series_with_masks_alone_goes_by_its_own_name(
     write_series(tmp_path / "ct", ct(1, depth=3), names=["1.dcm", "1_mask.dcm", "2_mask.dcm"])
     found = find_images([tmp_path], MASK_WORDS)
     assert [(scan.path, scan.files) for scan in found.scans] == [("ct/1.dcm", ("ct/1.dcm",))]
-    assert (found.stems, found.masks) == (["ct/1"], 2)
+    assert (found.stems, len(found.masks)) == (["ct/1"], 2)
 
 
 def test_files_of_one_name_and_two_formats_get_outputs_of_their_own(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_a_file_that_is_named_is_an_image_whatever_its_name(tmp_path: Path) -> N
     found = find_images([path], MASK_WORDS)
     assert [scan.path for scan in found.scans] == ["mask.nii.gz"]
     assert found.stems == ["mask"]
-    assert found.masks == 0
+    assert found.masks == []
 
 
 def test_of_several_files_masks_are_left_out_and_slices_of_a_series_stay_together(
@@ -91,7 +91,7 @@ def test_of_several_files_masks_are_left_out_and_slices_of_a_series_stay_togethe
     names = ("ct/0.dcm", "ct/1.dcm", "a.nii.gz", "a_mask.nii.gz", "a.nii.gz")
     found = find_images([tmp_path / "in" / name for name in names], MASK_WORDS)
     assert [scan.files for scan in found.scans] == [("a.nii.gz",), ("ct/0.dcm", "ct/1.dcm")]
-    assert (found.root, found.masks, found.stems) == (tmp_path / "in", 1, ["a", "ct"])
+    assert (found.root, len(found.masks), found.stems) == (tmp_path / "in", 1, ["a", "ct"])
 
 
 def test_several_folders_keep_their_names_in_the_outputs(tmp_path: Path, monkeypatch) -> None:

@@ -54,31 +54,35 @@ def test_one_patient_id_for_all_was_written_by_a_program_and_says_nothing(build,
     assert build()[1] == []
 
 
-def test_folders_of_studies_below_those_of_patients_are_a_warning(build, tmp_path):
+def test_folders_of_studies_below_those_of_patients_are_an_error(build, tmp_path):
     for seed, path in enumerate(("P1/2020-01-03/a", "P1/2021-07-01/a", "P2/2020-05-05/a")):
         add_slice(tmp_path, path, seed)
     _, findings = build()
-    assert told(findings) == [("patient-folders", "warning")]
+    assert told(findings) == [("patient-folders", "error")]
     assert "P1 with 2020-01-03, 2021-07-01" in findings[0].found
-    assert "If P1 is the patient, set data.patient" in findings[0].remedy
-    table, findings = build(patient="(?P<patient>[^/]+)/[^/]+/[^/]+$")  # as the remedy has it
+    assert "if P1, data.patient: '(?P<patient>[^/]+)/[^/]+/[^/]+$'; if 2020" in findings[0].remedy
+    # Either of the two, as the remedy has them.
+    table, findings = build(patient="(?P<patient>[^/]+)/[^/]+/[^/]+$")
     assert table["patient"].unique().tolist() == ["P1", "P2"]
+    assert findings == []
+    table, findings = build(patient="(?P<patient>[^/]+)/[^/]+$")
+    assert table["patient"].unique().tolist() == ["2020-01-03", "2021-07-01", "2020-05-05"]
     assert findings == []
 
 
 def test_folders_of_scanners_or_sites_are_no_doubt(build, tmp_path):
     for seed, path in enumerate(("a/P1/1", "a/P2/1", "b/P3/1", "b/P4/1")):
         add_slice(tmp_path, path, seed)
-    assert told(build()[1]) == [("patient-folders", "warning")]
+    assert told(build()[1]) == [("patient-folders", "error")]
     assert build(source="^[^/]+/(?P<source>[^/]+)/")[1] == []
 
 
-def test_a_patient_in_several_folders_with_a_name_is_a_warning(build, tmp_path):
+def test_a_patient_in_several_folders_with_a_name_is_an_error(build, tmp_path):
     for seed, path in enumerate(("P1/first/a", "P2/first/a")):
         add_slice(tmp_path, path, seed)
     table, findings = build()
     assert table["patient"].unique().tolist() == ["first"]
-    assert told(findings) == [("patient-folders", "warning")]
+    assert told(findings) == [("patient-folders", "error")]
     assert "first in P1, P2" in findings[0].found
 
 

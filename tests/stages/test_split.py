@@ -83,7 +83,7 @@ def test_a_fold_that_the_split_does_not_hold_is_an_error(tmp_path: Path) -> None
 def test_a_side_of_one_or_two_patients_is_told(
     validation: int, test: int, told: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    warn_of_few({"validation": {"patients": validation}, "test": {"patients": test}})
+    warn_of_few({"validation": {"patients": validation}, "test": {"patients": test}}, fixed=False)
     said = " ".join(capsys.readouterr().err.split())
     found = [side for side in ("validation", "test") if f"the side {side}, which" in said]
     assert found == told
