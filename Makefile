@@ -53,11 +53,14 @@ repro: data  ## set up, get the demo data, run the pipeline
 	@echo "done. Look at it: open reports/report.html, make ui"
 	@git diff --quiet HEAD -- dvc.lock params.yaml 2>/dev/null || echo "Keep it, to compare later runs with and to come back to: git commit -m 'First results' dvc.lock params.yaml"
 
+# A process a core; the tests of a file stay in one, which makes what they share once.
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
 test: $(VENV)/.dev data  ## set up and run the tests
-	@$(BIN)/python -m pytest -m "not slow"
+	@$(PYTEST) -m "not slow"
 
 test-slow: $(VENV)/.dev data  ## run the slow proofs as well
-	@$(BIN)/python -m pytest
+	@$(PYTEST)
 
 lint: $(VENV)/.dev  ## ruff and mypy
 	@$(BIN)/ruff check .

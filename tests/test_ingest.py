@@ -26,11 +26,10 @@ def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.fixture
-def repository(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def with_the_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clone that still holds the demo: data/, data.dvc with the demo remote."""
-    folder = tmp_path / "repository"
-    folder.mkdir()
+    folder = tmp_path_factory.mktemp("clone")
     subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
     shutil.copy(ROOT / "params.yaml", folder)
     assert run(folder, "dvc", "init", "-q").returncode == 0
@@ -41,6 +40,12 @@ def repository(tmp_path: Path) -> Path:
     text = (folder / "data.dvc").read_text(encoding="utf-8")
     (folder / "data.dvc").write_text(text + "  remote: demo\n", encoding="utf-8")
     return folder
+
+
+@pytest.fixture
+def repository(with_the_demo: Path, tmp_path: Path) -> Path:
+    """Such a clone of a test's own."""
+    return shutil.copytree(with_the_demo, tmp_path / "repository", symlinks=True)
 
 
 def test_own_data_replace_the_demo_and_the_demo_remote_is_gone(
