@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +11,7 @@ import typer
 from ruamel.yaml import YAML
 
 from src import terminal
-from src.config import ARCHITECTURES, load_params
+from src.config import load_params
 from src.data.findings import count_of
 from src.files import whole_file
 from src.stages.audit import DEMO, audit, report, write_findings
@@ -73,16 +71,6 @@ def remove_empty_folders(folder: Path) -> None:
     for below in sorted(folder.rglob("*/"), reverse=True):
         if not below.is_symlink() and below.is_dir() and not any(below.iterdir()):
             below.rmdir()
-
-
-def remove_unlisted(root: Path, architectures: Sequence[str]) -> None:
-    """Removes what networks that are not listed made of earlier data; DVC's cache keeps it.
-
-    DVC itself leaves it there, and dvc.lock would hold hashes of it, which no clone could repeat.
-    """
-    for place in ("models", "reports/evaluation", "reports/curves", "prepared/predictions"):
-        for name in set(ARCHITECTURES) - set(architectures):
-            shutil.rmtree(root / place / name, ignore_errors=True)
 
 
 def warn_of_published(root: Path) -> None:
@@ -156,7 +144,6 @@ def main(
             "data/ was replaced as a whole. What it held stays in DVC's cache: with the data.dvc "
             "of an earlier commit, `dvc checkout data.dvc` brings it back."
         )
-    remove_unlisted(root, params.architectures)
     warn_of_published(root)
     warn_of_names(table, params.split.test_patients)
     terminal.console.print(

@@ -77,21 +77,6 @@ def test_no_empty_folder_of_earlier_data_is_left(repository: Path, tmp_path: Pat
     assert first.name not in here
 
 
-def test_networks_that_are_not_listed_leave_nothing_for_the_lock_of_other_data(
-    repository: Path, tmp_path: Path
-) -> None:
-    text = (repository / "params.yaml").read_text(encoding="utf-8")
-    text = text.replace("architectures: [unet, unetpp, attention_unet]", "architectures: [unet]")
-    (repository / "params.yaml").write_text(text, encoding="utf-8")
-    for place in ("models/unet", "models/unetpp", "models/mine", "reports/curves/attention_unet"):
-        (repository / place / "fold0").mkdir(parents=True)
-    write_phantom(tmp_path / "mine", patients=4, seed=2)
-    done = run(repository, "src.ingest", str(tmp_path / "mine"))
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert sorted(path.name for path in (repository / "models").iterdir()) == ["mine", "unet"]
-    assert not list((repository / "reports" / "curves").iterdir())
-
-
 def test_files_that_were_pushed_into_the_repository_are_told_of(
     repository: Path, tmp_path: Path
 ) -> None:

@@ -289,6 +289,30 @@ def test_a_method_of_another_split_is_left_out_aloud_and_the_champion_is_named_a
     assert said.splitlines()[-1].startswith(f"{MODEL} version 1 is champion: unet, ")
 
 
+def test_what_an_earlier_list_of_networks_left_is_gone_before_anything_is_compared(
+    finished: Repository,
+) -> None:
+    lock = finished.root / "dvc.lock"
+    text = lock.read_text(encoding="utf-8")
+    earlier = finished.root / "models" / "unetpp" / "fold0"
+    shutil.copytree(finished.root / "models" / "unet" / "fold0", earlier)
+    content = YAML(typ="safe").load(text)
+    (out,) = (
+        o for o in content["stages"]["train@unet-0"]["outs"] if o["path"] == "models/unet/fold0"
+    )
+    content["stages"]["train@unetpp-0"] = {
+        "cmd": "",
+        "outs": [out | {"path": "models/unetpp/fold0"}],
+    }
+    YAML().dump(content, lock)
+    try:
+        said = finished("python", "-m", "src.stages.compare")
+    finally:
+        lock.write_text(text, encoding="utf-8")
+    assert "removed what params.yaml does not list: models/unetpp/fold0. " in said
+    assert [path.name for path in (finished.root / "models").iterdir()] == ["unet"]
+
+
 def test_without_the_store_of_the_training_compare_says_what_to_do(
     finished: Repository, tmp_path: Path
 ) -> None:

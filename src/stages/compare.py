@@ -23,6 +23,7 @@ from src.external import read_external
 from src.files import whole_folder, write_text
 from src.scoring import SubsetScores, scores_of
 from src.stages.candidates import OUT_OF_FOLD, RULE, Candidate, out_of_fold, read_candidate
+from src.stages.leftovers import remove_unlisted
 from src.stages.paired import (
     FEW_PATIENTS,
     paired_differences,
@@ -177,6 +178,9 @@ def main() -> None:
     """
     root = Path.cwd()
     params = load_params(root / "params.yaml")
+    # Here and not in an earlier stage: DVC runs this one whenever anything lies there that is not
+    # of the lists, and takes its hashes of models/ and reports/ afterwards.
+    remove_unlisted(root, params.architectures, params.split.fold)
     candidates = [
         read_candidate(root, name, params.split.fold, params.evaluate)
         for name in params.architectures
