@@ -4,7 +4,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +172,57 @@ def test_the_card_names_what_made_the_model_and_its_limits(page: str) -> None:
         "There is no test on an outside source in this report.",
     ):
         assert expected in card
+
+
+def rewrite(reports: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Puts every object of the JSON files through `change`, the innermost first."""
+    for path in reports.rglob("*.json"):
+        path.write_text(json.dumps(json.loads(path.read_text(), object_hook=change)))
+
+
+def test_where_no_source_is_told_the_page_speaks_of_none(tmp_path: Path, page: str) -> None:
+    reports = write_reports(tmp_path / "reports")
+
+    def forget(content: dict[str, Any]) -> dict[str, Any]:
+        if "patients_by_source" in content:  # what `data.source: null` leaves
+            content["patients_by_source"] = {"": content["patients"]}
+        if "by_source" in content:
+            content["by_source"] = [one | {"name": ""} for one in content["by_source"]]
+        return content | ({"source": ""} if "source" in content else {})
+
+    rewrite(reports, forget)
+    for path in reports.rglob("test_patients.csv"):
+        path.write_text(re.sub("scanner_[ab]", "", path.read_text()))
+    assert text_of(page).lower().count("source") > 10
+    text = text_of(build_report(reports)).lower()
+    assert "source" not in text
+    assert "not told" not in text
+    assert "of its training data alone. it was not tested on another scanner, site, proto" in text
+
+
+def test_the_mean_over_a_single_class_is_not_shown_beside_it(tmp_path: Path, page: str) -> None:
+    reports = write_reports(tmp_path / "reports")
+    rewrite(reports, lambda content: {k: v for k, v in content.items() if k != "organ"})
+    comparison = reports / "comparison.json"
+    content = json.loads(comparison.read_text())
+    content["pairs"] = [pair for pair in content["pairs"] if pair["class"] == "lesion"]
+    comparison.write_text(json.dumps(content))
+    for shown in ("foreground mean", "mean of the foreground classes", "and in the mean"):
+        assert shown in text_of(page)
+    single = build_report(reports)
+    for shown in ("foreground mean", "mean of the foreground classes", "and in the mean"):
+        assert shown not in text_of(single)
+    assert "Models; Dice of lesion Model" in text_of(single)
+    assert re.findall("<h3>(.*)</h3>", single) == ["lesion", "Limits"]
+
+
+def test_a_single_class_without_truth_in_the_test_split_is_told_once(tmp_path: Path) -> None:
+    reports = write_reports(tmp_path / "reports", absent="lesion", false_positive=True)
+    rewrite(reports, lambda content: {k: v for k, v in content.items() if k != "organ"})
+    text = text_of(build_report(reports))
+    assert "predicted all the same in 1 patient" in text
+    assert "The mean over the classes" not in text
+    assert "Models; Dice of lesion, without truth in the test split Model" in text
 
 
 def test_a_source_that_was_not_trained_on_is_named(tmp_path: Path) -> None:

@@ -86,6 +86,16 @@ class Results:
         return [name for name in names if name != MEAN][1:]
 
     @property
+    def rows(self) -> list[str]:
+        """The foreground classes, and their mean where there are several."""
+        return self.classes + ([MEAN] if len(self.classes) > 1 else [])
+
+    @property
+    def tells_sources(self) -> bool:
+        """Whether a scanner or site is told; with `source: null` in params.yaml none is."""
+        return any(self.audit.patients_by_source)
+
+    @property
     def absent(self) -> list[str]:
         """The foreground classes of which no test slice holds a pixel of truth."""
         held = [fold.test.slices_with for fold in self.split.values()]

@@ -53,8 +53,8 @@ class Facts:
     Attributes:
         spacings: Least and greatest in-plane spacing and thickness in mm; None where unknown.
         unseen: Sources of test patients of which no patient was trained on.
-        sources: All sources.
-        trained_on: Sources of the training patients.
+        sources: All sources that are told.
+        trained_on: Those of the training patients.
         hashes: Name -> value, of the champion.
     """
 
@@ -167,9 +167,9 @@ def facts(results: Results) -> Facts:
     return Facts(
         spacings=spacings,
         unseen=sorted(unseen),
-        sources=sorted(results.audit.patients_by_source),
+        sources=sorted(filter(None, results.audit.patients_by_source)),
         trained_on=sorted({s for fold in results.split.values()
-                           for s, count in fold.train.patients_by_source.items() if count}),
+                           for s, count in fold.train.patients_by_source.items() if s and count}),
         hashes=[
             ("Data hash", trained.data_hash),
             ("Split hash", trained.split_hash),
