@@ -45,6 +45,7 @@ def build_report(reports: Path) -> str:
     environment.filters |= {
         "score": score,
         "plain": plain,
+        "moved": moved,
         "percent": percent,
         "duration": duration,
         "p_value": p_value,
@@ -80,6 +81,14 @@ def score(value: float | None, quantity: str = "dice") -> str:
 def plain(value: float | None, digits: int = 0) -> str:
     """A number with thousands set apart."""
     return "–" if value is None or math.isnan(value) else f"{value:,.{digits}f}".replace("-", "−")
+
+
+def moved(before: float | None, after: float | None, digits: int = 4) -> str:
+    """Which way a number went, as far as the digits that are shown tell."""
+    if before is None or after is None:
+        return "is not known"
+    first, second = round(before, digits), round(after, digits)
+    return "rises" if second > first else "falls" if second < first else "stays the same"
 
 
 def percent(value: float | None, digits: int = 1) -> str:
