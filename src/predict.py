@@ -23,6 +23,7 @@ from src.data.roles import Roles
 from src.files import NOT_FOR_GIT, keep_from_git, whole_file
 from src.prediction import Wanted
 from src.scan_work import ScanWork
+from src.stages.audit import DEMO_HASH
 
 REGISTERED_MODEL = "ct-segmentation"  # where there is no params.yaml to name another
 TABLE = "predictions.csv"
@@ -108,19 +109,13 @@ def model_folder(address: str, root: Path) -> Path:
         raise ValueError(f"{error.args[0]}, or name a folder: --model models/unet.") from error
 
 
-def trained_on_demo(folder: Path, root: Path) -> bool:
-    """Whether a model knows the drawn CT of the demo alone.
-
-    Args:
-        folder: Of the model; its run.json names the data, where it has one.
-        root: The repository, whose demo-remote/ holds the data of the demo.
-    """
+def trained_on_demo(folder: Path) -> bool:
+    """Whether a model knows the drawn CT of the demo alone, by the data that its run.json names."""
     from src.model_files import model_folders
 
     path = model_folders(folder)[0] / "run.json"
     told = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    data = str(told.get("data_hash", ""))
-    return bool(data) and (root / "demo-remote/files/md5" / data[:2] / data[2:]).is_file()
+    return told.get("data_hash") == DEMO_HASH
 
 
 # --- The predictions ------------------------------------------------------------------------------
@@ -289,7 +284,7 @@ def main(
     version = f"{segmenter.name} {model_hash(folder)}"
     terminal.console.print(f"model: {version} from {model}")
     terminal.console.print(f"engine: {segmenter.engine_note}")
-    if trained_on_demo(folder, root):
+    if trained_on_demo(folder):
         terminal.warn(
             "this model was trained on the drawn CT of the demo: what it makes of real CT means "
             "nothing"

@@ -1,4 +1,5 @@
 import csv
+import json
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import SimpleITK as sitk  # noqa: N813
 
 from src import predict, terminal, tracking
 from src.data.preprocessing import Preprocessing
+from src.stages.audit import DEMO_HASH
 from tests.data.conftest import organ, write_picture, write_series, write_volume
 from tests.tiny_models import NATIVE, expected_mask, save_threshold_model, save_unet
 
@@ -237,11 +239,11 @@ def test_a_model_of_the_demo_says_that_it_knows_no_real_ct(
     _, _, warned = command("1.png", "--out", "out")
     assert "the demo" not in warned
     shutil.copytree(models / "threshold", models / "of_demo")
-    (models / "of_demo" / "run.json").write_text('{"data_hash": "4de5.dir"}', encoding="utf-8")
-    (here / "demo-remote" / "files" / "md5" / "4d").mkdir(parents=True)
-    (here / "demo-remote" / "files" / "md5" / "4d" / "e5.dir").touch()
-    _, _, warned = command("1.png", "--out", "other", model="of_demo")
-    assert "this model was trained on the drawn CT of the demo" in warned
+    for number, (data_hash, told) in enumerate([(TAGS["data_hash"], 0), (DEMO_HASH, 1)]):
+        run = json.dumps({"data_hash": data_hash})
+        (models / "of_demo" / "run.json").write_text(run, encoding="utf-8")
+        _, _, warned = command("1.png", "--out", f"out{number}", model="of_demo")
+        assert warned.count("this model was trained on the drawn CT of the demo") == told
 
 
 def test_a_mask_named_by_itself_is_segmented_with_a_warning(here: Path, command) -> None:
