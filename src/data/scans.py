@@ -115,8 +115,15 @@ def list_scans(root: Path, places: Sequence[Path] = ()) -> tuple[list[ScanFile],
 
 
 def unreadable(path: str, error: ValueError | OSError) -> Finding:
-    """A finding from what a reader raised; its message names what was found and what to do."""
+    """A finding from what a reader or the system raised about a file, or a series of files.
+
+    The words of a reader name what was found and what to do. Those of the system name the file by
+    its whole path: of it stays what the path of the finding does not say already.
+    """
     text = str(error).removeprefix(f"{path}: ")
+    if isinstance(error, OSError) and error.strerror:
+        name = Path(error.filename or path).name
+        text = error.strerror.lower() + ("" if path.endswith(name) else f" at {name}")
     found, _, rest = text.removeprefix("found ").partition(", expected ")
     expected, _, remedy = rest.partition(". ")
     return Finding(

@@ -116,6 +116,8 @@ def test_a_file_that_may_not_be_read_is_an_error(build, healthy):
     (healthy / "images" / "P1" / "0.png").symlink_to(healthy / "gone.png")
     _, findings = audit(build, healthy)
     assert (findings[0].kind, findings[0].paths) == ("unreadable", ("images/P1/0.png",))
+    assert findings[0].found == "no such file or directory"
+    assert findings[0].remedy == "Check that the file is whole and that you may read it."
 
 
 def test_a_mask_of_another_size_is_an_error(build, healthy):

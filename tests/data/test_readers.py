@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import gzip
 import struct
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import SimpleITK as sitk  # noqa: N813
 
 from src.data import dicom, readers, volumes
 from src.data.masks import COLOUR, class_indices
+from src.data.scans import unreadable
 from tests.data.conftest import (
     SCALE,
     ct,
@@ -310,6 +312,18 @@ def test_a_dicom_file_that_is_cut_off_is_an_error_that_names_it(tmp_path):
     _, (finding,) = readers.list_scans(tmp_path)
     assert (finding.kind, finding.paths) == ("unreadable", ("00.dcm",))
     assert finding.found == "no complete DICOM header"
+
+
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [("P1/02.dcm", "input/output error"), ("P1", "input/output error at 02.dcm")],
+    ids=["a file", "a series"],
+)
+def test_what_the_system_refuses_is_told_without_where_the_data_lie(path, found):
+    error = OSError(errno.EIO, "Input/output error", "/home/anna/data/P1/02.dcm")
+    finding = unreadable(path, error)
+    assert (finding.paths, finding.found) == ((path,), found)
+    assert "anna" not in str(finding)
 
 
 @pytest.mark.parametrize("size", [142, 154])
