@@ -13,7 +13,6 @@ import typer
 from src import terminal
 from src.config import Params, load_params
 from src.data.findings import count_of
-from src.data.masks import label_value
 from src.data.patients import Rules
 from src.data.roles import Roles
 from src.external import (
@@ -23,6 +22,7 @@ from src.external import (
     write_external,
 )
 from src.files import NOT_FOR_GIT, keep_from_git, whole_folder
+from src.label_values import label_value
 from src.scored_labels import Labels
 from src.scored_masks import PREDICTION_WORDS, Pairing, Settings, in_lines, measured, pair
 from src.scoring import SubsetScores, count_table, scores_of

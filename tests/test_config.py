@@ -123,6 +123,12 @@ def test_two_labels_for_one_value_are_refused(tmp_path: Path, labels: str, keys:
     assert f"data.labels: keys {keys} are the same in a mask: keep one" in message
 
 
+@pytest.mark.parametrize("key", ["red", "#ff00", "#ff00zz"])
+def test_a_label_that_is_neither_a_number_nor_a_colour_is_refused(tmp_path: Path, key: str) -> None:
+    message = wrong(tmp_path, "2: lesion}", f'2: lesion, "{key}": lesion}}')
+    assert f"data.labels: key '{key}' is neither a whole number nor '#rrggbb'" in message
+
+
 def test_blue_and_the_grey_value_255_are_two_labels(tmp_path: Path) -> None:
     text = (ROOT / "params.yaml").read_text(encoding="utf-8")
     path = tmp_path / "params.yaml"

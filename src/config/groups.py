@@ -8,6 +8,8 @@ from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, model_validator
 
+from src.label_values import label_value
+
 ARCHITECTURES = ("unet", "unetpp", "attention_unet")  # src.models has the builders; a test compares
 LOSS_PARAMETERS = {  # likewise: what src.models.losses takes beside class weights
     "categorical_cross_entropy": (),
@@ -88,14 +90,6 @@ class Pictures(Group):
     thickness_mm: Positive
 
 
-def _in_a_mask(label: int | str) -> int | str:
-    """A key of labels as masks are read: "#0A0A0A" is the grey value 10, "#FF0000" "#ff0000"."""
-    if isinstance(label, int):
-        return label
-    grey = re.fullmatch(r"#([0-9a-f]{2})\1\1", label.lower())
-    return int(grey[1], 16) if grey else label.lower()
-
-
 class Data(Group):
     """What the files under data/ hold."""
 
@@ -120,21 +114,19 @@ class Data(Group):
                 yield Mismatch(
                     "classes", f"names take letters, digits, '_', '.' and '-', got {name!r}"
                 )
+        known: dict[int, int | str] = {}
         for value, name in self.labels.items():
             if isinstance(value, str) and not re.fullmatch("#[0-9a-fA-F]{6}", value):
                 yield Mismatch("labels", f"key {value!r} is neither a whole number nor '#rrggbb'")
+            elif (first := known.setdefault(label_value(value), value)) is not value:
+                yield Mismatch(
+                    "labels", f"keys {first!r} and {value!r} are the same in a mask: keep one"
+                )
             if name not in self.classes:
                 yield Mismatch(
                     "labels",
                     f"{value!r} names the class {name!r}, which is not in classes "
                     f"{list(self.classes)}",
-                )
-        known: dict[int | str, int | str] = {}
-        for value in self.labels:
-            first = known.setdefault(_in_a_mask(value), value)
-            if first is not value:
-                yield Mismatch(
-                    "labels", f"keys {first!r} and {value!r} are the same in a mask: keep one"
                 )
         missing = set(self.classes) - set(self.labels.values())
         if missing:

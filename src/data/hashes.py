@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from src.data.masks import COLOUR, Labels
+from src.data.masks import Labels
+from src.label_values import COLOUR
 
 
 def slice_hash(array: NDArray[Any]) -> str:

@@ -9,8 +9,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from src.label_values import COLOUR, label_value
+
 _NO_CLASS = 255  # where it is no class index
-COLOUR = 1 << 24  # label values from here on are colours: COLOUR + 0xRRGGBB
 _EXACT = 2**24  # OpenCV counts in float32, which holds every whole number below this
 
 
@@ -66,15 +67,6 @@ def colours_as_numbers(stack: NDArray[Any], name: str) -> Labels:
     red, green, blue = (stack[..., channel].astype(np.int32) for channel in range(3))
     is_grey = (red == green) & (green == blue)
     return np.where(is_grey, red, COLOUR | (red << 16) | (green << 8) | blue)
-
-
-def label_value(key: int | str) -> int:
-    """The label value that a key of data.labels stands for; "#0a0a0a" is the grey value 10."""
-    if isinstance(key, int):
-        return key
-    colour = int(key.removeprefix("#"), 16)
-    grey = colour & 0xFF
-    return grey if colour == grey * 0x010101 else COLOUR | colour
 
 
 def label_lookup(labels: Mapping[int | str, str], classes: Sequence[str]) -> dict[int, int]:

@@ -32,7 +32,14 @@ if TYPE_CHECKING:
     from src.training import Checkpoint, Progress
 
 # The code that decides the weights: a checkpoint of other code is not taken up.
-TRAINING_CODE = ("stages/train.py", "stages/training_setup.py", "training.py", "data", "models")
+TRAINING_CODE = (
+    "stages/train.py",
+    "stages/training_setup.py",
+    "training.py",
+    "label_values.py",
+    "data",
+    "models",
+)
 # The parameters that do: what is read after training may change while a checkpoint waits.
 TRAINING_PARAMETERS = ("architecture", "data", "split", "prepare", "train")
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from src.data.hashes import hash_of_even, mask_hash, slice_hash
-from src.data.masks import COLOUR
+from src.label_values import COLOUR
 
 
 @pytest.mark.parametrize("stored", ["uint8", "int32"])

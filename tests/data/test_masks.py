@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from src.data.masks import COLOUR, class_indices, label_lookup, shown_values, value_counts
+from src.data.masks import class_indices, label_lookup, shown_values, value_counts
+from src.label_values import COLOUR
 
 CLASSES = ("background", "organ", "lesion")
 

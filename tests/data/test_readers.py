@@ -14,8 +14,9 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 
 from src.data import dicom, readers, volumes
-from src.data.masks import COLOUR, class_indices
+from src.data.masks import class_indices
 from src.data.scans import unreadable
+from src.label_values import COLOUR
 from tests.data.conftest import (
     SCALE,
     ct,

@@ -62,7 +62,13 @@ def test_curves_of_an_earlier_run_do_not_stay(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("changed", "differs"),
-    [("models/unet.py", True), ("data/sampling.py", True), ("training.py", True), ("ui.py", False)],
+    [
+        ("models/unet.py", True),
+        ("data/sampling.py", True),
+        ("training.py", True),
+        ("label_values.py", True),
+        ("ui.py", False),
+    ],
 )
 def test_a_checkpoint_is_held_to_the_code_that_trains(
     tmp_path: Path, changed: str, differs: bool
