@@ -65,25 +65,32 @@ def _folders_in_folders(images: Iterable[ScanFile], rules: Rules) -> Iterator[Fi
             above.setdefault(patient, {})[outer] = None
             if rules.source_of(image) not in named[:-1]:  # a scanner or site is no patient
                 below.setdefault(outer, {})[patient] = None
-    remedy = (
-        "Say in params.yaml who the patient is: if {}, data.patient: "
-        "'(?P<patient>[^/]+)/[^/]+/[^/]+$'; if {}, data.patient: '(?P<patient>[^/]+)/[^/]+$'."
-    )
     apart = {outer: [*patients] for outer, patients in below.items() if len(patients) > 1}
     if apart and len(below) > 1:  # a single folder around all is no patient
         outer, patients = next(iter(apart.items()))
-        yield Finding(
-            "patient-folders", "error", (),
+        yield _undecided(
             f"{count_of(len(apart), 'folder')} with several patients in each, such as {outer} with "
             f"{some_of(patients, _SHOWN)}",
-            "a folder for each patient", remedy.format(outer, patients[0]),
-        )  # fmt: skip
+            outer,
+            patients[0],
+        )
     together = {patient: [*outer] for patient, outer in above.items() if len(outer) > 1}
     if together:
         patient, outer_ones = next(iter(together.items()))
-        yield Finding(
-            "patient-folders", "error", (),
+        yield _undecided(
             f"{count_of(len(together), 'patient')} with folders in several others, such as "
             f"{patient} in {some_of(outer_ones, _SHOWN)}",
-            "a folder for each patient", remedy.format(outer_ones[0], patient),
-        )  # fmt: skip
+            outer_ones[0],
+            patient,
+        )
+
+
+def _undecided(found: str, outer: str, inner: str) -> Finding:
+    """Either of two folders may be the patient."""
+    remedy = (
+        f"Say in params.yaml who the patient is: if {outer}, data.patient: "
+        "'(?P<patient>[^/]+)/[^/]+/[^/]+$'; "
+        f"if {inner}, data.patient: '(?P<patient>[^/]+)/[^/]+$'."
+    )
+    expected = "a folder for each patient"
+    return Finding("patient-folders", "error", (), found, expected, remedy)
