@@ -25,7 +25,7 @@ from src.data.parallel import in_order
 from src.data.preprocessing import (
     Preprocessing,
     Spacing,
-    normalising_table,
+    normalised,
     sized_image,
     sized_mask,
     windowed,
@@ -209,11 +209,9 @@ def write_arrays(
         settings = plain
         if normalise == "zscore":
             settings = _fitted(plain, count, total, squares)
-            table = normalising_table(settings)
 
             def normalise_from(start: int) -> None:
-                held = images.read(start, _CHUNK)
-                images.write(start, np.take(table, held.view(np.uint16)))
+                images.write(start, normalised(images.read(start, _CHUNK), settings))
 
             for _ in in_order(normalise_from, range(0, images.length, _CHUNK), workers):
                 pass

@@ -152,13 +152,6 @@ def normalised(image: NDArray[np.float16], settings: Preprocessing) -> NDArray[n
     return _half(scaled)
 
 
-def normalising_table(settings: Preprocessing) -> NDArray[np.float16]:
-    """`normalised` of every float16 number, (65536,) by its bits: to look up is much quicker."""
-    every = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
-    with np.errstate(all="ignore"):  # most of them never occur
-        return normalised(every, settings)
-
-
 def sized_image(
     image: NDArray[np.float32], settings: Preprocessing, spacing_mm: Spacing | None = None
 ) -> NDArray[np.float16]:
@@ -193,7 +186,11 @@ def _half(array: NDArray[np.float32]) -> NDArray[np.float16]:
 def sized_mask(
     mask: NDArray[np.uint8], settings: Preprocessing, spacing_mm: Spacing | None = None
 ) -> NDArray[np.uint8]:
-    """Sizes a mask as its image is sized; class indices are copied, never interpolated.
+    """Sizes a mask as its image is sized.
+
+    Where it gets other pixels, the share of each class is interpolated at their centres, and the
+    class with the greatest share stands there, of equal ones the last: at half the size a centre
+    lies between four pixels, and to copy one of them would move the mask by half a pixel.
 
     Args:
         mask: (H, W) uint8 class indices.
@@ -201,15 +198,26 @@ def sized_mask(
         spacing_mm: As in `preprocess`.
 
     Returns:
-        (H', W') uint8; what was padded is background (0).
+        (H', W') uint8, of classes in the mask; what was padded is background (0).
+
+    Source: order-1 resampling of segmentations in nnU-Net, Isensee et al. 2021.
     """
     height, width = mask.shape
     sampled = settings.sampled_size(height, width, spacing_mm)
     margins = _margins(sampled, settings.output_size(height, width, spacing_mm))
     if sampled != (height, width):
-        # Pixel centres, as the image's resampling has them; INTER_NEAREST takes corners.
-        mask = cv2.resize(mask, sampled[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+        mask = _resampled_mask(mask, sampled)
     return cv2.copyMakeBorder(mask, *margins, cv2.BORDER_CONSTANT, value=0)
+
+
+def _resampled_mask(mask: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    greatest = np.zeros(size, np.float32)
+    found = np.zeros(size, np.uint8)
+    for index in range(int(mask.max()) + 1):
+        share = cv2.resize((mask == index).astype(np.float32), size[::-1])
+        found[share >= greatest] = index
+        np.maximum(greatest, share, out=greatest)
+    return found
 
 
 def restore(

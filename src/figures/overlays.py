@@ -282,7 +282,7 @@ def _picture_row(
     size = (width, height)
     grey = cv2.resize(_greys(case.image, window), size, interpolation=cv2.INTER_LINEAR)
     truth, prediction = (
-        cv2.resize(labels.astype(np.int16), size, interpolation=cv2.INTER_NEAREST)
+        cv2.resize(labels.astype(np.int16), size, interpolation=cv2.INTER_NEAREST_EXACT)
         for labels in (case.truth, case.prediction)
     )
     dashes = np.add.outer(np.arange(height), np.arange(width)) % 8 < 5

@@ -7,8 +7,6 @@ import pytest
 from src.data.preprocessing import (
     Preprocessing,
     Spacing,
-    normalised,
-    normalising_table,
     preprocess,
     restore,
     single,
@@ -124,6 +122,34 @@ def test_a_structure_has_the_same_size_whatever_the_spacing_of_its_scan() -> Non
         assert sized.sum() == pytest.approx(707 / 2.25, rel=0.05)
 
 
+def centre(weights: np.ndarray) -> np.ndarray:
+    """Of mass, in shares of the height and width."""
+    at = (np.indices(weights.shape) + 0.5) / np.reshape(weights.shape, (2, 1, 1))
+    return (at * weights).sum(axis=(1, 2)) / weights.sum()
+
+
+@pytest.mark.parametrize("size", [256, 128, 100, 64, 43, 32])
+def test_a_mask_stays_where_its_image_is_at_half_the_size_too(size: int) -> None:
+    half = settings("resize", size=(size, size))
+    y, x = np.mgrid[:128, :128]
+    apart, areas = [], []
+    for seed in range(60):
+        middle = np.random.default_rng(seed).uniform(40, 88, 2)
+        mask = (np.hypot(y - middle[0], x - middle[1]) < 16).astype(np.uint8)
+        sized = sized_mask(mask, half)
+        image = sized_image(mask.astype(np.float32), half).astype(np.float64)
+        apart.append(128 * (centre(sized) - centre(image)))
+        areas.append(sized.mean() / mask.mean())
+    assert np.abs(np.mean(apart, axis=0)).max() < 0.06  # of a pixel of the scan
+    assert np.mean(areas) == pytest.approx(1, abs=0.04)
+
+
+def test_of_classes_with_equal_shares_the_last_stands_and_none_is_made_up() -> None:
+    half = settings("resize", size=(1, 2))
+    mask = np.array([[0, 0, 4, 9], [2, 2, 4, 9]], np.uint8)
+    np.testing.assert_array_equal(sized_mask(mask, half), [[2, 9]])
+
+
 @pytest.mark.parametrize("spacing", [0.7, 1.0, 1.9])
 def test_image_and_mask_are_moved_alike_and_come_back_to_their_place(spacing: float) -> None:
     common = settings("pad", spacing_mm=(1.5, 1.5))
@@ -173,14 +199,6 @@ def test_settings_that_know_of_no_common_spacing_are_still_read(tmp_path: Path) 
     del content["spacing_mm"]
     path.write_text(json.dumps(content))
     assert Preprocessing.load(path) == settings("native")
-
-
-def test_the_table_holds_what_normalised_gives() -> None:
-    fitted = settings("native", mean=0.31, deviation=0.27)
-    values = np.random.default_rng(0).random(10_000).astype(np.float16)
-    values[:3] = (0.0, 1.0, 6e-8)
-    found = normalising_table(fitted)[values.view(np.uint16)]
-    np.testing.assert_array_equal(found, normalised(values, fitted))
 
 
 @pytest.mark.parametrize("shape", [(0, 4), (1, 1), (4,), (5,), (2, 3, 600, 2)])
