@@ -6,16 +6,18 @@ Nothing is imported for it: a command that starts no TensorFlow asks too.
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 # Without one of these a CPU emulates bfloat16, many times slower than float32.
 CPU_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
+_CPU = Path("/proc/cpuinfo")
 # What NVIDIA's driver makes where there is a GPU; the second under WSL.
 _GPU_FILES = (Path("/dev/nvidiactl"), Path("/usr/lib/wsl/lib/nvidia-smi"))
 
 
-def cpu_flags(path: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
+def cpu_flags(path: Path = _CPU) -> frozenset[str]:
     """Read the feature flags of the CPU.
 
     Args:
@@ -25,13 +27,29 @@ def cpu_flags(path: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
         The flags of the first core; empty where there is no such file (macOS, Windows) or no
         such line (ARM), so that these machines compute in float32.
     """
-    if not path.exists():
-        return frozenset()
-    for line in path.read_text(encoding="utf-8").splitlines():
-        key, _, value = line.partition(":")
-        if key.strip() == "flags":
-            return frozenset(value.split())
-    return frozenset()
+    return frozenset(_of_first_core("flags", path).split())
+
+
+def machine(path: Path = _CPU) -> str:
+    """Tell what computes here, such as "2 cores, AMD EPYC", for whoever wants the same bits again.
+
+    Args:
+        path: The file in which Linux names the CPU.
+    """
+    number = cores()
+    name = _of_first_core("model name", path) or platform.processor() or platform.machine()
+    gpu = ", GPU" if has_nvidia_gpu() else ""
+    return f"{number} core{'' if number == 1 else 's'}, {name}{gpu}"
+
+
+def _of_first_core(key: str, path: Path) -> str:
+    """What /proc/cpuinfo says; empty where it says nothing."""
+    if path.exists():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() == key:
+                return value.strip()
+    return ""
 
 
 def cpu_bfloat16(flags: frozenset[str]) -> tuple[bool, str]:

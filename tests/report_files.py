@@ -149,6 +149,7 @@ def trained(name: str, fold: int) -> dict[str, Any]:
         "recipe": "8a9285",
         "parameters": 2_263_459,
         "precision": "float32",
+        "machine": "2 cores, A CPU",
         "epochs": 24,
         "best_epoch": 23,
         "seconds": 234.2,

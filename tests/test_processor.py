@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from src.processor import cores, cpu_bfloat16, cpu_flags, has_nvidia_gpu
+from src.processor import cores, cpu_bfloat16, cpu_flags, has_nvidia_gpu, machine
 
 
 def test_flags_are_read_from_the_file_of_linux(tmp_path: Path) -> None:
@@ -16,6 +16,14 @@ def test_a_cpu_that_lists_no_flags_has_none(tmp_path: Path) -> None:
     path = tmp_path / "cpuinfo"
     path.write_text("processor\t: 0\nFeatures\t: fp asimd bf16\n")
     assert cpu_flags(path) == cpu_flags(tmp_path / "absent") == frozenset()
+
+
+def test_a_machine_is_named_by_its_cores_and_its_processor(tmp_path: Path) -> None:
+    path = tmp_path / "cpuinfo"
+    path.write_text("processor\t: 0\nmodel name\t: A CPU: 9 GHz\nmodel name\t: another\n")
+    words = "1 core" if cores() == 1 else f"{cores()} cores"
+    assert machine(path).startswith(f"{words}, A CPU: 9 GHz")
+    assert machine(tmp_path / "absent").startswith(f"{words}, ")
 
 
 def test_a_cpu_computes_in_bfloat16_where_it_has_instructions_for_it() -> None:

@@ -104,6 +104,7 @@ class Trained(_Content):
     recipe: str
     parameters: int
     precision: str
+    machine: str
     epochs: int
     best_epoch: int
     seconds: float

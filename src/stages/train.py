@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
-from src import terminal, tracking
+from src import processor, terminal, tracking
 from src.config import Params, load_params, public_parameters, truth_parameters
 from src.data.arrays import Arrays, open_arrays
 from src.data.splits import fold_folder
@@ -111,6 +111,7 @@ def train(
     checkpoint = Checkpoint(place, fingerprint(public, policy, provenance, cases_file))
     store = tracking.open_store(root)
     progress = resumed(checkpoint, model, store)
+    progress.note["machine"] = machines(progress.note.get("machine"), processor.machine())
 
     trainable = sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
     description = run_description(label(params, architecture, fold), arrays, trainable, policy)
@@ -126,6 +127,7 @@ def train(
             "architecture": architecture,
             "fold": str(fold),
             "precision": policy,
+            "machine": progress.note["machine"],
             "parameters": str(trainable),
             **(trial.tags if trial else {}),
         },
@@ -203,6 +205,7 @@ def train(
                 **best,
                 "seconds": round(progress.seconds, 1),
                 "peak_memory_mb": _peak_memory_mb(),
+                "machine": progress.note["machine"],
                 **{key: provenance[key] for key in tracking.PROVENANCE},
             },
         )
@@ -245,6 +248,26 @@ def resumed(checkpoint: Checkpoint, model: keras.Model, store: tracking.Store) -
         if run_id := left.get("run_id"):
             tracking.end_run(tracking.Run(store, run_id), "KILLED", {"state": "begun anew"})
     return Progress()
+
+
+def machines(before: str | None, here: str) -> str:
+    """What computed a training in turn, such as "2 cores, AMD EPYC; 1 core, AMD EPYC".
+
+    Weights can be repeated to the bit with the same processor and number of cores alone: sums are
+    added up in another order elsewhere. Another machine goes on with a warning.
+
+    Args:
+        before: What was kept of an unfinished run; None at the start.
+        here: What goes on.
+    """
+    if before is None or before.rpartition("; ")[2] == here:
+        return before or here
+    terminal.warn(
+        f"this training was begun on {before} and goes on on {here}: its weights will be those of "
+        "neither alone. To have them again to the bit, train on one machine from the start: remove "
+        "checkpoints/ and give the same command."
+    )
+    return f"{before}; {here}"
 
 
 def fingerprint(

@@ -13,7 +13,8 @@ from ruamel.yaml import YAML
 from src import tracking
 from src.config import load_params, public_parameters
 from src.data.phantom import write_phantom
-from src.stages.train import code_hash, fingerprint
+from src.processor import machine
+from src.stages.train import code_hash, fingerprint, machines
 from src.stages.training_log import write_curves
 
 ROOT = Path(__file__).parents[2]
@@ -142,6 +143,31 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
         assert done.returncode == 0, done.stdout
         said += done.stdout
     return root, said
+
+
+def test_a_run_names_the_machine_that_computed_it(
+    trained: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = trained[0]
+    path = root / "models" / "unet" / "fold0" / "run.json"
+    summary = json.loads(path.read_text(encoding="utf-8"))
+    assert summary["machine"] == machine()
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    run = tracking.open_store(root).client.get_run(summary["run_id"])
+    assert run.data.tags["machine"] == machine()
+
+
+def test_a_training_that_goes_on_elsewhere_is_warned_of_once(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert machines(None, "2 cores, A") == machines("2 cores, A", "2 cores, A") == "2 cores, A"
+    assert not capsys.readouterr().err
+    both = machines("2 cores, A", "1 core, A")
+    assert both == "2 cores, A; 1 core, A"
+    said = " ".join(capsys.readouterr().err.split())
+    assert "begun on 2 cores, A and goes on on 1 core, A" in said
+    assert machines(both, "1 core, A") == both
+    assert not capsys.readouterr().err
 
 
 def test_an_unfinished_run_that_is_not_gone_on_with_is_told_of_and_ends(
