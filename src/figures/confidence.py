@@ -100,7 +100,7 @@ def risk_coverage_curves(asked: Mapping[str, Mapping[str, Any]]) -> "Figure":
 
 
 def dice_by_stratum(strata: Mapping[str, Any]) -> "Figure":
-    """Draw the mean Dice of slices by the size of the class, and by source.
+    """Draw the mean Dice of slices by the size of the class, and by source where one is told.
 
     Args:
         strata: class; by_size and by_source, each a list of name, slices, patients, mean, low,
@@ -112,13 +112,15 @@ def dice_by_stratum(strata: Mapping[str, Any]) -> "Figure":
     import matplotlib
     from matplotlib.figure import Figure
 
+    panels = {"by_size": "by size in the slice"}
+    if not strata["by_source"] or any(row["name"] for row in strata["by_source"]):
+        panels["by_source"] = "by source"
     with matplotlib.rc_context(STYLE):
-        rows = max(len(strata["by_size"]), len(strata["by_source"]), 1)
-        figure = Figure(figsize=(9.2, 1.6 + 0.5 * rows), layout="constrained")
-        panels = figure.subplots(1, 2)
-        for axes, key, title in zip(
-            panels, ("by_size", "by_source"), ("by size in the slice", "by source"), strict=True
-        ):
+        rows = max(1, *(len(strata[key]) for key in panels))
+        size = (4.6 * len(panels), 1.6 + 0.5 * rows)
+        figure = Figure(figsize=size, layout="constrained")
+        every = figure.subplots(1, len(panels), squeeze=False)[0]
+        for axes, (key, title) in zip(every, panels.items(), strict=True):
             _draw_strata(axes, strata[key])
             axes.set_title(title)
         figure.suptitle(f"{strata['class']} Dice of slices, mean over patients", fontsize=11)

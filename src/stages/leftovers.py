@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from shutil import rmtree
@@ -27,20 +29,30 @@ OF_FOLDS = "prepared/arrays"
 def remove_unlisted(root: Path, architectures: Sequence[str], folds: Iterable[int]) -> None:
     """Removes the outputs of networks and folds that are not listed, and says which.
 
-    Only what dvc.lock has a hash of, and as it is there: DVC's cache then brings it back, without
-    a training, when it is listed again. Anything else is left and warned of. The checkpoints of
-    unfinished trainings lie elsewhere.
+    Only what dvc.lock has a hash of and DVC's cache holds, as it is there: the cache then brings it
+    back, without a training, when it is listed again. Anything else is left and warned of. The
+    checkpoints of unfinished trainings lie elsewhere.
 
     Args:
         root: The folder with dvc.lock.
         architectures: Those of params.yaml.
         folds: `split.fold` of params.yaml.
     """
+    unlisted = {
+        folder.relative_to(root).as_posix(): folder
+        for folder in _unlisted(root, architectures, folds)
+    }
     locked = _locked(root / "dvc.lock")
+    known = {
+        name: held
+        for name, folder in unlisted.items()
+        if (held := _dvc_hash(folder)) == locked.get(name)
+    }
+    cache = _cache(root) if known else root
     removed, left = [], []
-    for folder in _unlisted(root, architectures, folds):
-        name = folder.relative_to(root).as_posix()
-        if locked.get(name) != _dvc_hash(folder):
+    for name, folder in unlisted.items():
+        held = known.get(name)
+        if held is None or not (cache / held[:2] / held[2:]).is_file():
             left.append(name)
             continue
         rmtree(folder)
@@ -54,8 +66,8 @@ def remove_unlisted(root: Path, architectures: Sequence[str], folds: Iterable[in
         )
     if left:
         terminal.warn(
-            f"found {some_of(left, 4)}, which params.yaml does not list and dvc.lock does not know "
-            "as it is. It was left there, and dvc.lock has hashes now that no other clone can "
+            f"found {some_of(left, 4)}, which params.yaml does not list and DVC's cache does not "
+            "hold as it is. It was left there, and dvc.lock has hashes now that no other clone can "
             "repeat. Move it away, or list it in architectures and split.fold."
         )
 
@@ -84,6 +96,13 @@ def _locked(path: Path) -> dict[str, str]:
     content = YAML(typ="safe").load(path) if path.is_file() else {}
     stages = content.get("stages", {}).values()
     return {out["path"]: out.get("md5", "") for stage in stages for out in stage.get("outs", [])}
+
+
+def _cache(root: Path) -> Path:
+    """Where DVC keeps the files by their hash; it may be shared, and lie elsewhere."""
+    command = [sys.executable, "-m", "dvc", "cache", "dir"]
+    told = subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout
+    return Path(told.strip()) / "files" / "md5"
 
 
 def _dvc_hash(folder: Path) -> str:

@@ -53,3 +53,12 @@ def test_strata_are_rows_from_top_to_bottom_with_their_numbers() -> None:
     assert by_size.get_yticks()[0] > by_size.get_yticks()[1]
     assert [line.get_ydata()[0] for line in by_size.lines] == pytest.approx([2, 2, 1])
     assert by_source.texts[0].get_text() == "no slice is scored"
+
+
+def test_no_panel_of_sources_where_none_is_told() -> None:
+    row = {"name": "", "slices": 3, "patients": 2, "mean": 0.8, "low": 0.7, "high": 0.9}
+    strata = {"class": "lesion", "by_size": [row | {"name": "1 to 2 mm²"}], "by_source": [row]}
+    (by_size,) = dice_by_stratum(strata).axes
+    assert by_size.get_title() == "by size in the slice"
+    strata["by_source"] = [row, row | {"name": "a"}]
+    assert len(dice_by_stratum(strata).axes) == 2

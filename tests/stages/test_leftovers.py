@@ -150,3 +150,18 @@ def test_where_dvc_keeps_nothing_nothing_is_removed(tmp_path: Path) -> None:
     (tmp_path / "models/unetpp/fold0").mkdir(parents=True)
     remove_unlisted(tmp_path, ["unet"], [0])
     assert (tmp_path / "models/unetpp/fold0").is_dir()
+
+
+def test_what_the_cache_has_lost_is_left(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "ours"
+    make(folder)
+    repro(folder, ["unet", "unetpp"], [0])
+    YAML().dump({"architectures": ["unet"], "split": {"fold": [0]}}, folder / "params.yaml")
+    dvc(folder, "gc", "--workspace", "--force")
+    remove_unlisted(folder, ["unet"], [0])
+    said = capsys.readouterr()
+    assert not said.out
+    assert "found models/unetpp/fold0" in said.err
+    assert (folder / "models/unetpp/fold0/weights").is_file()
