@@ -44,9 +44,9 @@ def remove_unlisted(root: Path, architectures: Sequence[str], folds: Iterable[in
     }
     locked = _locked(root / "dvc.lock")
     known = {
-        name: held
+        name: now
         for name, folder in unlisted.items()
-        if (held := _dvc_hash(folder)) == locked.get(name)
+        if (now := _dvc_hash(folder)) == locked.get(name)
     }
     cache = _cache(root) if known else root
     removed, left = [], []
