@@ -115,7 +115,7 @@ def outcomes(finished: tuple[Path, str]) -> tuple[search.Outcome, ...]:
     root = finished[0]
     optuna = search.storage.quiet_optuna()
     study = optuna.load_study(study_name="first", storage=search.default_address(root))
-    return tuple(search.study._outcome_of(trial, False) for trial in study.get_trials())
+    return tuple(search.outcomes.outcome_of(trial, False) for trial in study.get_trials())
 
 
 def runs(store: tracking.Store, stage: str) -> list[Any]:
@@ -317,7 +317,7 @@ def unscored(
         claimed = opened.claim()
         assert claimed is not None
         begun = opened.study.get_trials()[claimed.number]
-        opened._storage.set_trial_user_attr(begun._trial_id, search.study.RUN, trial.run_id)
+        opened._storage.set_trial_user_attr(begun._trial_id, search.outcomes.RUN, trial.run_id)
         opened.study.tell(claimed.number, 0.0)
         yield root, params, opened, store
         opened.close()

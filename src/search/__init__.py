@@ -3,6 +3,7 @@
 Importing this package imports no Optuna, which takes a second.
 """
 
+from src.search.outcomes import GONE, Outcome, Standing
 from src.search.space import (
     Dimension,
     baseline,
@@ -17,7 +18,7 @@ from src.search.storage import (
     serve_dashboard,
     storage_address,
 )
-from src.search.study import GONE, Outcome, Search, Setting, Standing
+from src.search.study import Search, Setting
 from src.search.trial import RunningTrial, run_trial
 from src.search.worker import Start, Worker
 

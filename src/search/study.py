@@ -10,25 +10,29 @@ follow no other is the number that was begun, and never more than was wanted.
 from __future__ import annotations
 
 import secrets
-from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
+from src.search.outcomes import (
+    ATTEMPT,
+    BASELINE,
+    FIRST,
+    FOLLOWS,
+    GONE,
+    INTERRUPTED,
+    REASON,
+    Outcome,
+    Standing,
+    attempts_of,
+    outcome_of,
+)
 from src.search.space import Dimension, baseline
 from src.search.storage import alone, join_storage, open_storage, quiet_optuna, used_on_purpose
 
-# Names of Optuna's user attributes; its dashboard shows them.
-REASON = "reason"  # why a trial failed
-FOLLOWS = "follows"  # number of the trial that is run again
-FIRST = "first"  # number of the first of them
-ATTEMPT = "attempt"  # times that it was killed
-INTERRUPTED = "interrupted"  # ended by Ctrl-C, which does not count as an attempt
-BASELINE = "baseline"  # the trial of the present parameters, which is not pruned
-RUN = "mlflow_run"
+# Names of attributes of a whole study.
 FACTS = "facts"
-GONE = ("killed", "interrupted", "failed")  # states of a trial whose process told no end
 IDENTITY = "identity"  # tells a study from another of the same name in another database
 
 
@@ -62,71 +66,6 @@ class Setting:
     retries: int
     heartbeat_seconds: int
     resume: bool = True
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """One trial, as tables and pictures show it.
-
-    Attributes:
-        number: Optuna's.
-        state: waiting, running, complete, pruned, failed; killed, or interrupted by Ctrl-C, where
-            another one follows it.
-        value: What it reached, of the last epoch that it reported; None before the first.
-        epoch: The last that it reported; 0 before the first.
-        point: Name of a dimension -> value.
-        reason: Why it failed.
-        run_id: Of its MLflow run; "" before it started.
-        first: Its number, or that of the first of the trials that it follows.
-        baseline: Whether it is that of the present parameters.
-        seconds: That it took; None before it ended.
-    """
-
-    number: int
-    state: str
-    value: float | None
-    epoch: int
-    point: Mapping[str, Any]
-    reason: str
-    run_id: str
-    first: int
-    baseline: bool
-    seconds: float | None
-
-
-@dataclass(frozen=True)
-class Standing:
-    """Where a study stands.
-
-    Attributes:
-        outcomes: All trials, by number.
-        wanted: How many it shall have.
-    """
-
-    outcomes: tuple[Outcome, ...]
-    wanted: int
-
-    @property
-    def best(self) -> Outcome | None:
-        """The complete trial with the highest value, the first of several; None without one."""
-        complete = [one for one in self.outcomes if one.state == "complete"]
-        return max(complete, key=lambda one: (one.value or 0.0, -one.number), default=None)
-
-    @property
-    def states(self) -> Counter[str]:
-        """State -> number of trials."""
-        return Counter(one.state for one in self.outcomes)
-
-    @property
-    def ended(self) -> int:
-        """Trials that came to an end and are not run again."""
-        return sum(self.states[state] for state in ("complete", "pruned", "failed"))
-
-    @property
-    def left(self) -> int:
-        """Trials that are still to come to an end."""
-        unfinished = self.states["waiting"] + self.states["running"]
-        return max(self.wanted - self.ended, unfinished)
 
 
 class Search:
@@ -254,7 +193,7 @@ class Search:
         trials = self.study.get_trials(deepcopy=False)
         followed = {trial.user_attrs.get(FOLLOWS) for trial in trials}
         for trial in trials:
-            attempts = _attempts(trial)
+            attempts = attempts_of(trial)
             if trial.state != states.FAIL or REASON in trial.user_attrs:
                 continue
             if trial.number not in followed and attempts <= self.setting.retries:
@@ -298,7 +237,7 @@ class Search:
         """Where the study stands."""
         trials = self.study.get_trials(deepcopy=False)
         followed = {trial.user_attrs.get(FOLLOWS) for trial in trials}
-        found = [_outcome_of(trial, trial.number in followed) for trial in trials]
+        found = [outcome_of(trial, trial.number in followed) for trial in trials]
         begun = self._begun(trials)
         return Standing(tuple(found), max(self.setting.trials, begun))
 
@@ -362,11 +301,6 @@ def _pruner(kind: str, epochs: int) -> Any:
     return pruners.NopPruner()
 
 
-def _attempts(trial: Any) -> int:
-    """How often it was killed, this time included."""
-    return int(trial.user_attrs.get(ATTEMPT, 0)) + (INTERRUPTED not in trial.user_attrs)
-
-
 def _enqueued(trial: Any) -> Any:
     return trial.system_attrs.get("fixed_params")
 
@@ -377,7 +311,7 @@ def _follower(trial: Any) -> Any:
     attributes = {
         FOLLOWS: trial.number,
         FIRST: trial.user_attrs.get(FIRST, trial.number),
-        ATTEMPT: _attempts(trial),
+        ATTEMPT: attempts_of(trial),
     }
     if BASELINE in trial.user_attrs:
         attributes[BASELINE] = True
@@ -388,30 +322,6 @@ def _follower(trial: Any) -> Any:
         distributions=trial.distributions,
         user_attrs=attributes,
         system_attrs={} if fixed is None else {"fixed_params": fixed},
-    )
-
-
-def _outcome_of(trial: Any, is_followed: bool) -> Outcome:
-    attributes = trial.user_attrs
-    state = trial.state.name.lower()
-    if state == "fail":
-        again = "interrupted" if INTERRUPTED in attributes else "killed"
-        state = again if is_followed else "failed"
-    reason = str(attributes.get(REASON, ""))
-    if state == "failed" and not reason:
-        reason = f"its process was killed {_attempts(trial)} times"
-    epoch = trial.last_step or 0
-    return Outcome(
-        number=trial.number,
-        state=state,
-        value=trial.value if state == "complete" else trial.intermediate_values.get(epoch),
-        epoch=epoch,
-        point=dict(trial.params),
-        reason=reason,
-        run_id=str(attributes.get(RUN, "")),
-        first=int(attributes.get(FIRST, trial.number)),
-        baseline=bool(attributes.get(BASELINE)),
-        seconds=trial.duration.total_seconds() if trial.duration else None,
     )
 
 

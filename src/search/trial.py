@@ -9,8 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from src.search.outcomes import BASELINE, REASON, RUN
 from src.search.storage import quiet_optuna
-from src.search.study import BASELINE, REASON, RUN, load_study
+from src.search.study import load_study
 
 TAKEN_OVER = 3  # exit code where another process has ended the trial
 

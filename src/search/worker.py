@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from src.search.study import Outcome, Search
+from src.search.outcomes import Outcome
+from src.search.study import Search
 
 TICK_SECONDS = 0.2
 LOOK_SECONDS = 3.0  # between two looks for a trial to take, while others run
