@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -77,15 +77,24 @@ def parameters(folder: Path, space: str, **train: Any) -> Params:
     return load_params(path)
 
 
-def tune(root: Path, *arguments: str) -> str:
-    """Runs the command; returns what it printed."""
+def environment(root: Path) -> dict[str, str]:
+    """For a command in a folder, whose own databases it is to use."""
     unwanted = ("MLFLOW_TRACKING_URI", search.ENVIRONMENT)
-    environment = {name: value for name, value in os.environ.items() if name not in unwanted}
-    done = subprocess.run(
-        [sys.executable, "-m", "src.tune", *arguments], cwd=root, text=True, check=False,
-        env=environment | {"PYTHONPATH": str(root)},
+    kept = {name: value for name, value in os.environ.items() if name not in unwanted}
+    return kept | {"PYTHONPATH": str(root)}
+
+
+def run(root: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    """Runs Python in a folder; stdout holds all that it printed."""
+    return subprocess.run(
+        [sys.executable, *command], cwd=root, env=environment(root), text=True, check=False,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
+
+
+def tune(root: Path, *arguments: str) -> str:
+    """Runs the command; returns what it printed."""
+    done = run(root, "-m", "src.tune", *arguments)
     assert done.returncode == 0, done.stdout
     return done.stdout
 
@@ -97,10 +106,18 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     (root / "src").symlink_to(ROOT / "src")
     write_phantom(root / "data", patients=6, seed=7)
     parameters(root, SPACE)
-    command = [sys.executable, "-c", STAGES]
-    environment = os.environ | {"PYTHONPATH": str(root)}
-    subprocess.run(command, cwd=root, env=environment, check=True, stdout=subprocess.DEVNULL)
+    done = run(root, "-c", STAGES)
+    assert done.returncode == 0, done.stdout
     return root, tune(root, "--study", "first", "--trials", "3", "--workers", "2", "--apply")
+
+
+@pytest.fixture
+def project(finished: tuple[Path, str], tmp_path: Path) -> Path:
+    """A folder with the data and parameters of `finished`, and without its studies and code."""
+    for name in ("data", "prepared"):
+        (tmp_path / name).symlink_to(finished[0] / name)
+    parameters(tmp_path, SPACE)
+    return tmp_path
 
 
 @pytest.fixture(scope="module")
@@ -292,18 +309,20 @@ def test_the_best_trial_becomes_champion_only_if_it_beats_todays_on_the_same_pat
     assert len(store.client.search_model_versions(f"name = '{name}'")) == 2
 
 
-@pytest.fixture
-def unscored(
-    finished: tuple[Path, str], tmp_path: Path
-) -> Iterator[tuple[Path, Params, search.Search, tracking.Store]]:
-    """The data of `finished` in a folder of its own, and a study of one trial, not scored yet.
+@dataclass(frozen=True)
+class Unscored:
+    """A study of one trial, which is complete and not scored yet."""
 
-    Its model predicts background alone.
-    """
-    root = tmp_path
-    for name in ("data", "prepared"):
-        (root / name).symlink_to(finished[0] / name)
-    params = parameters(root, SPACE)
+    params: Params
+    opened: search.Search
+    store: tracking.Store
+    best: search.Outcome
+
+
+@pytest.fixture
+def unscored(project: Path) -> Iterator[Unscored]:
+    """A study in `project`; its model predicts background alone."""
+    root, params = project, load_params(project / "params.yaml")
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         store = tracking.open_store(root)
@@ -319,27 +338,27 @@ def unscored(
         begun = opened.study.get_trials()[claimed.number]
         opened._storage.set_trial_user_attr(begun._trial_id, search.outcomes.RUN, trial.run_id)
         opened.study.tell(claimed.number, 0.0)
-        yield root, params, opened, store
+        best = opened.standing().best
+        assert best is not None
+        yield Unscored(params, opened, store, best)
         opened.close()
 
 
 def test_the_validation_patients_are_scored_before_the_lock_of_the_study_is_taken(
-    unscored: tuple[Path, Params, search.Search, tracking.Store],
+    project: Path, unscored: Unscored
 ) -> None:
-    root, params, opened, store = unscored
-    best = opened.standing().best
-    assert best is not None
+    store, run_id = unscored.store, unscored.best.run_id
 
     def is_scored() -> bool:
-        return tuning.SCORE in store.client.get_run(best.run_id).data.metrics
+        return tuning.SCORE in store.client.get_run(run_id).data.metrics
 
     with tracking.start_run(store, "s", parameters={}, tags=TAGS) as run:
         ending = threading.Thread(
             target=tune_command.conclude,
-            args=(root, params, opened, store, run),
+            args=(project, unscored.params, unscored.opened, store, run),
             kwargs={"apply": False},
         )
-        with opened.alone():  # as another worker that claims a trial
+        with unscored.opened.alone():  # as another worker that claims a trial
             ending.start()
             end = time.monotonic() + 60
             while not is_scored():
@@ -349,17 +368,13 @@ def test_the_validation_patients_are_scored_before_the_lock_of_the_study_is_take
         ending.join(timeout=60)
     champion = tracking.champion(store, MODEL)
     assert champion is not None
-    assert champion.run_id == best.run_id
+    assert champion.run_id == run_id
 
 
-def test_a_validation_dice_of_zero_is_zero(
-    unscored: tuple[Path, Params, search.Search, tracking.Store],
-) -> None:
-    root, params, opened, store = unscored
-    best = opened.standing().best
-    assert best is not None
-    assert tuning.validation_score(root, params, store, best) == 0.0
-    assert tuning.validation_score(root, params, store, best) == 0.0  # as the run holds it
+def test_a_validation_dice_of_zero_is_zero(project: Path, unscored: Unscored) -> None:
+    arguments = (project, unscored.params, unscored.store, unscored.best)
+    assert tuning.validation_score(*arguments) == 0.0
+    assert tuning.validation_score(*arguments) == 0.0  # as the run holds it
 
 
 # --- What is said ---------------------------------------------------------------------------------
@@ -454,44 +469,27 @@ def test_facts_are_what_the_search_leaves_alone(tmp_path: Path) -> None:
     assert tuning.facts_of(other, tuning.space_of(other), TAGS) == facts
 
 
-def test_a_study_is_not_gone_on_with_by_other_code_that_trains(
-    finished: tuple[Path, str], tmp_path: Path
-) -> None:
-    for name in ("data", "prepared"):
-        (tmp_path / name).symlink_to(finished[0] / name)
-    parameters(tmp_path, SPACE)
-    source = shutil.copytree(ROOT / "src", tmp_path / "src")
-
-    def run(*command: str) -> subprocess.CompletedProcess[str]:
-        environment = {k: v for k, v in os.environ.items() if k != search.ENVIRONMENT}
-        return subprocess.run(
-            [sys.executable, *command], cwd=tmp_path, text=True, check=False,
-            env=environment | {"PYTHONPATH": str(tmp_path)},
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-
-    first = run("-c", OPEN)
+def test_a_study_is_not_gone_on_with_by_other_code_that_trains(project: Path) -> None:
+    source = shutil.copytree(ROOT / "src", project / "src")
+    first = run(project, "-c", OPEN)
     assert first.returncode == 0, first.stdout
     (source / "ui.py").write_text("# trains nothing\n", encoding="utf-8")
-    assert run("-c", OPEN).stdout == first.stdout
+    assert run(project, "-c", OPEN).stdout == first.stdout
     with (source / "models" / "unet.py").open("a", encoding="utf-8") as stream:
         stream.write("# changed\n")
-    refused = run("-m", "src.tune", "--study", "named")
+    refused = run(project, "-m", "src.tune", "--study", "named")
     assert refused.returncode == 1
     assert "error: the study named was made with other data, parameters or code" in refused.stdout
     assert re.search(r"what changed:\n  code_hash: \w{6} -> \w{6}\n$", refused.stdout)
-    other = run("-c", OPEN.replace(', "named"', ""))  # under the name that it gets by itself
+    other = run(
+        project, "-c", OPEN.replace(', "named"', "")
+    )  # under the name that it gets by itself
     assert other.returncode == 0, other.stdout
     assert other.stdout not in first.stdout
 
 
-def test_ctrl_c_ends_the_command_as_terminals_have_it_and_says_how_to_go_on(
-    finished: tuple[Path, str], tmp_path: Path
-) -> None:
-    for name, source in {"data": finished[0], "prepared": finished[0], "src": ROOT}.items():
-        (tmp_path / name).symlink_to(source / name)
-    parameters(tmp_path, SPACE)
-    unwanted = ("MLFLOW_TRACKING_URI", search.ENVIRONMENT)
+def test_ctrl_c_ends_the_command_as_terminals_have_it_and_says_how_to_go_on(project: Path) -> None:
+    (project / "src").symlink_to(ROOT / "src")
     code = (
         "import runpy, signal, sys\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # it is off in the background
@@ -499,13 +497,11 @@ def test_ctrl_c_ends_the_command_as_terminals_have_it_and_says_how_to_go_on(
         "runpy.run_module('src.tune', run_name='__main__')\n"
     )
     process = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=tmp_path, text=True,
-        env={k: v for k, v in os.environ.items() if k not in unwanted}
-        | {"PYTHONPATH": str(tmp_path)},
+        [sys.executable, "-c", code], cwd=project, env=environment(project), text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
     deadline = time.monotonic() + 120
-    while not (tmp_path / "checkpoints" / "studies" / "s" / "trial-0" / "trial.json").exists():
+    while not (project / "checkpoints" / "studies" / "s" / "trial-0" / "trial.json").exists():
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline
         time.sleep(0.05)
