@@ -44,6 +44,13 @@ class View:
             self._live.update(self._picture(self._search.standing()), refresh=True)
             self._drawn = now
 
+    def begin(self, outcome: search.Outcome, kept_epoch: int) -> None:
+        """Prints which trial a claimed one goes on with; of a new trial nothing."""
+        if outcome.follows is not None:
+            before = self._search.standing().outcomes[outcome.follows]
+            said = what_is_followed(before, kept_epoch)
+            terminal.console.print(f"trial {outcome.number:3d}  {said}")
+
     def line(self, outcome: search.Outcome) -> None:
         """Prints how a trial ended, and how far the study is."""
         standing = self._search.standing()
@@ -104,8 +111,21 @@ def states(standing: search.Standing) -> str:
 def what_follows(outcome: search.Outcome) -> str:
     """How a killed or interrupted trial goes on, under another number."""
     if outcome.state == "killed":
-        return "it goes on from there" if outcome.epoch else "it begins again"
-    return f"the same command {'goes on from there' if outcome.epoch else 'begins it again'}"
+        return "it goes on from there" if outcome.epoch else "it runs again"
+    return f"the same command {'goes on from there' if outcome.epoch else 'runs it again'}"
+
+
+def what_is_followed(before: search.Outcome, kept_epoch: int) -> str:
+    """Which trial another one goes on with, or begins again.
+
+    Args:
+        before: The killed or interrupted one.
+        kept_epoch: The last epoch of which this machine holds the state; 0 without one.
+    """
+    if kept_epoch:
+        return f"goes on with trial {before.number}, after epoch {kept_epoch}"
+    why = ": its checkpoint is not on this machine" if before.epoch else ""
+    return f"begins trial {before.number} again{why}"
 
 
 def described(point: Mapping[str, Any]) -> str:
@@ -162,6 +182,41 @@ def setting_of(
         heartbeat_seconds=params.tune.heartbeat_seconds,
         resume=resume,
     )
+
+
+def work(
+    root: Path,
+    params: Params,
+    opened: search.Search,
+    store: tracking.Store,
+    run: tracking.Run,
+) -> None:
+    """Runs trials here until the study has all of them, or the time is up; tells of each."""
+    from src import tuning
+
+    study, tune = opened.setting.name, params.tune
+    deadline = None if tune.minutes is None else time.monotonic() + 60 * tune.minutes
+    start = tuning.starter(root, params, opened.setting, run, tune.workers)
+    with View(opened, deadline, tune.workers) as view:
+
+        def on_claim(outcome: search.Outcome) -> search.Start:
+            view.begin(outcome, tuning.kept_epoch(root, study, outcome))
+            return start(outcome)
+
+        def on_end(outcome: search.Outcome) -> None:
+            tuning.close_run(store, outcome)
+            view.line(outcome)
+            if outcome.state in ("complete", "pruned"):
+                shutil.rmtree(tuning.trial_folder(root, study, outcome), ignore_errors=True)
+
+        search.Worker(
+            opened,
+            on_claim,
+            processes=tune.workers,
+            deadline=deadline,
+            on_end=on_end,
+            on_tick=view.tick,
+        ).run()
 
 
 def conclude(
@@ -276,26 +331,9 @@ def main(
     origin = tracking.provenance(
         root, root / "prepared" / "split.csv", truth_parameters(params), params.split.fold[0]
     )
-    deadline = None if tune.minutes is None else time.monotonic() + 60 * tune.minutes
     try:
         with tuning.study_run(store, params, opened, origin) as run:
-            with View(opened, deadline, tune.workers) as view:
-
-                def on_end(outcome: search.Outcome) -> None:
-                    tuning.close_run(store, outcome)
-                    view.line(outcome)
-                    if outcome.state in ("complete", "pruned"):
-                        folder = tuning.trial_folder(root, setting.name, outcome)
-                        shutil.rmtree(folder, ignore_errors=True)
-
-                search.Worker(
-                    opened,
-                    tuning.starter(root, params, setting, run, tune.workers),
-                    processes=tune.workers,
-                    deadline=deadline,
-                    on_end=on_end,
-                    on_tick=view.tick,
-                ).run()
+            work(root, params, opened, store, run)
             conclude(root, params, opened, store, run, apply=apply)
     except KeyboardInterrupt:
         terminal.warn(f"stopped: {states(opened.standing())}. The same command goes on from there.")

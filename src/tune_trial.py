@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from src.training import Progress
 
 OBJECTIVE = "validation/mean_iou"
+CHECKPOINT = "checkpoint"  # below the folder of a trial
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def run(root: Path, folder: Path, task: Task, running: search.RunningTrial) -> f
             params.architectures[0],
             task.fold,
             open_arrays(fold_folder(root / "prepared" / "arrays", task.fold)),
-            checkpoints=folder / "checkpoint",
+            checkpoints=folder / CHECKPOINT,
             trial=Trial(
                 outputs=Path(outputs),
                 name=f"trial {task.number}",

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 
@@ -18,7 +19,7 @@ from src import params_file, search, terminal, tracking
 from src.config import ARCHITECTURE, Params, leaves, load_params, public_parameters
 from src.files import write_text
 from src.stages.train import code_hash
-from src.tune_trial import Task
+from src.tune_trial import CHECKPOINT, Task
 
 FACT_GROUPS = ("data", "split", "prepare", "train")
 SCORE = "validation_patients/dice/mean_foreground"
@@ -186,6 +187,17 @@ def starter(
 def trial_folder(root: Path, study: str, outcome: search.Outcome) -> Path:
     """Of the first trial, where one follows another: a killed training goes on from there."""
     return root / "checkpoints" / "studies" / study / f"trial-{outcome.first}"
+
+
+def kept_epoch(root: Path, study: str, outcome: search.Outcome) -> int:
+    """The last epoch of which this machine holds the state of a trial; 0 without one.
+
+    Read here, not by `src.training.Checkpoint`: that module takes seconds to import.
+    """
+    for path in (trial_folder(root, study, outcome) / CHECKPOINT).rglob("state.npz"):
+        with np.load(path, allow_pickle=False) as content:
+            return int(json.loads(str(content["progress"]))["epoch"])
+    return 0
 
 
 def close_run(store: tracking.Store, outcome: search.Outcome) -> None:

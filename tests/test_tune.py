@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import psutil
 import pytest
 from ruamel.yaml import YAML
 
@@ -399,13 +400,27 @@ def test_the_states_of_a_study_are_told_in_words() -> None:
     ("state", "epoch", "said"),
     [
         ("killed", 3, "it goes on from there"),
-        ("killed", 0, "it begins again"),
+        ("killed", 0, "it runs again"),
         ("interrupted", 3, "the same command goes on from there"),
-        ("interrupted", 0, "the same command begins it again"),
+        ("interrupted", 0, "the same command runs it again"),
     ],
 )
 def test_how_a_trial_goes_on_is_told(state: str, epoch: int, said: str) -> None:
     assert tune_command.what_follows(replace(outcome_of(1, state), epoch=epoch)) == said
+
+
+@pytest.mark.parametrize(
+    ("epoch", "kept_epoch", "said"),
+    [
+        (5, 4, "goes on with trial 3, after epoch 4"),  # killed before it kept the state
+        (0, 4, "goes on with trial 3, after epoch 4"),  # killed before it told of that of another
+        (5, 0, "begins trial 3 again: its checkpoint is not on this machine"),
+        (0, 0, "begins trial 3 again"),
+    ],
+)
+def test_what_a_trial_goes_on_with_is_told(epoch: int, kept_epoch: int, said: str) -> None:
+    before = replace(outcome_of(3, "killed"), epoch=epoch)
+    assert tune_command.what_is_followed(before, kept_epoch) == said
 
 
 def test_the_first_of_the_best_is_the_best() -> None:
@@ -488,27 +503,64 @@ def test_a_study_is_not_gone_on_with_by_other_code_that_trains(project: Path) ->
     assert other.stdout not in first.stdout
 
 
-def test_ctrl_c_ends_the_command_as_terminals_have_it_and_says_how_to_go_on(project: Path) -> None:
-    (project / "src").symlink_to(ROOT / "src")
+def started(root: Path, *arguments: str) -> subprocess.Popen[str]:
+    """The command, still at work, with this code; a signal stops it as at a terminal."""
+    if not (root / "src").exists():
+        (root / "src").symlink_to(ROOT / "src")
     code = (
         "import runpy, signal, sys\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # it is off in the background
-        "sys.argv = ['tune', '--study', 's', '--workers', '1']\n"
+        f"sys.argv = {['tune', *arguments]}\n"
         "runpy.run_module('src.tune', run_name='__main__')\n"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=project, env=environment(project), text=True,
+    return subprocess.Popen(
+        [sys.executable, "-c", code], cwd=root, env=environment(root), text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
+
+
+def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+    """Until a file is there, which the command or its trial makes."""
     deadline = time.monotonic() + 120
-    while not (project / "checkpoints" / "studies" / "s" / "trial-0" / "trial.json").exists():
+    while not path.exists():
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline
-        time.sleep(0.05)
+        time.sleep(0.02)
+
+
+def test_ctrl_c_ends_the_command_as_terminals_have_it_and_says_how_to_go_on(project: Path) -> None:
+    process = started(project, "--study", "s", "--workers", "1")
+    wait_for(project / "checkpoints" / "studies" / "s" / "trial-0" / "trial.json", process)
     process.send_signal(signal.SIGINT)
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 130, said
     assert "The same command goes on from there." in said.splitlines()[-1]
+
+
+def test_a_trial_that_goes_on_with_a_killed_one_says_with_which_and_from_where(
+    project: Path,
+) -> None:
+    parameters(project, SPACE, **{"epochs: 20": "epochs: 500"})
+    process = started(project, "--study", "s", "--trials", "1")
+    folder = project / "checkpoints" / "studies" / "s" / "trial-0"
+    wait_for(folder / "checkpoint" / "unet" / "fold0" / "state.npz", process)
+    (trial,) = psutil.Process(process.pid).children()
+    trial.kill()
+    assert process.stdout is not None
+    lines = []
+    while not lines or "goes on with" not in lines[-1]:
+        lines.append(process.stdout.readline())
+        assert lines[-1], lines
+    log = (folder / "log.txt").read_text(encoding="utf-8")
+    while "going on after epoch" not in log:  # as the training itself says
+        assert process.poll() is None
+        time.sleep(0.1)
+        log = (folder / "log.txt").read_text(encoding="utf-8")
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    kept = re.findall(r"going on after epoch (\d+) of an unfinished run", log)
+    assert re.search(r"trial   0  killed +after epoch \d+ .* it goes on from there", lines[-2])
+    assert lines[-1] == f"trial   1  goes on with trial 0, after epoch {kept[0]}\n"
 
 
 def test_a_trial_has_the_searched_parameters_and_the_present_rest(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ class Outcome:
         first: Its number, or that of the first of the trials that it follows.
         baseline: Whether it is that of the present parameters.
         seconds: That it took; None before it ended.
+        follows: Number of the trial that it runs again; None of a new one.
     """
 
     number: int
@@ -46,6 +47,7 @@ class Outcome:
     first: int
     baseline: bool
     seconds: float | None
+    follows: int | None = None
 
 
 @dataclass(frozen=True)
@@ -115,4 +117,5 @@ def outcome_of(trial: Any, is_followed: bool) -> Outcome:
         first=int(attributes.get(FIRST, trial.number)),
         baseline=bool(attributes.get(BASELINE)),
         seconds=trial.duration.total_seconds() if trial.duration else None,
+        follows=attributes.get(FOLLOWS),
     )
