@@ -22,25 +22,41 @@ def without_user(address: str) -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
-def unreachable(address: str, reason: str) -> OSError:
-    """The error of a server that does not answer.
+def unreachable(address: str, reason: str) -> ConnectionError:
+    """The error of a server that does not answer, or does so no more.
 
     Args:
         address: Of the server; its password is not shown.
         reason: What the system or the server says; its first line is shown.
     """
     said = hide_password(reason).strip().partition("\n")[0].rstrip(".")
-    return OSError(
+    return ConnectionError(
         f"{hide_password(address)} cannot be reached: {said}. Is the server up, and are address, "
         "user and password right?"
     )
+
+
+def raise_unreachable(engine: Any, address: str) -> None:
+    """Has an engine of SQLAlchemy raise `unreachable` where a connection is refused or lost.
+
+    Whoever uses the engine, such as Optuna, wraps SQLAlchemy's own errors in others.
+    """
+    from sqlalchemy import event
+
+    @event.listens_for(engine, "handle_error")
+    def tell(context: Any) -> None:
+        is_refused = context.connection is None
+        # A ping is how a lost connection of the pool is noticed, and made anew.
+        if (is_refused or context.is_disconnect) and not context.is_pre_ping:
+            raise unreachable(address, str(context.original_exception))
 
 
 def connected(address: str) -> Any:
     """A connection to a database server, each of whose statements stands for itself.
 
     Raises:
-        OSError: The server cannot be reached, or refuses the user or the database.
+        ConnectionError: The server cannot be reached, or refuses the user or the database; also
+            later, where the connection is lost.
     """
     import sqlalchemy
 
@@ -50,10 +66,8 @@ def connected(address: str) -> Any:
         isolation_level="AUTOCOMMIT",
         connect_args={"connect_timeout": ANSWER_SECONDS},
     )
-    try:
-        return engine.connect()
-    except sqlalchemy.exc.DBAPIError as error:
-        raise unreachable(address, str(error.orig)) from None
+    raise_unreachable(engine, address)
+    return engine.connect()
 
 
 def refuse_a_used_port(port: int, command: str) -> None:

@@ -204,8 +204,8 @@ def work(
             return start(outcome)
 
         def on_end(outcome: search.Outcome) -> None:
-            tuning.close_run(store, outcome)
             view.line(outcome)
+            tuning.close_run(store, outcome)
             if outcome.state in ("complete", "pruned"):
                 shutil.rmtree(tuning.trial_folder(root, study, outcome), ignore_errors=True)
 
@@ -335,6 +335,8 @@ def main(
         with tuning.study_run(store, params, opened, origin) as run:
             work(root, params, opened, store, run)
             conclude(root, params, opened, store, run, apply=apply)
+    except ConnectionError as error:
+        raise ConnectionError(f"{error} {search.GO_ON}") from error
     except KeyboardInterrupt:
         terminal.warn(f"stopped: {states(opened.standing())}. The same command goes on from there.")
         raise typer.Exit(terminal.INTERRUPTED) from None

@@ -1,4 +1,4 @@
-"""A PostgreSQL server that is started for the tests."""
+"""PostgreSQL servers that are started for the tests."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -19,9 +21,46 @@ def program(name: str) -> str | None:
     return str(found[-1]) if found else shutil.which(name)
 
 
-@pytest.fixture(scope="session")
-def postgresql() -> Iterator[str]:
-    """The address of a fresh server on 127.0.0.1, run by a user who is not root."""
+@dataclass(frozen=True)
+class Server:
+    """A PostgreSQL server on 127.0.0.1, run by a user who is not root.
+
+    Attributes:
+        folder: Holds its data.
+        port: Where it listens, the same at every start.
+        user: Who runs it; None for whoever runs the tests.
+    """
+
+    folder: Path
+    port: int
+    user: str | None
+
+    @property
+    def address(self) -> str:
+        return f"postgresql://tester@127.0.0.1:{self.port}/postgres"
+
+    def make(self) -> None:
+        self._run("initdb", "--username=tester", "--auth=trust", "--no-sync", "--encoding=UTF8")
+
+    def start(self) -> None:
+        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c fsync=off"
+        options += f" -c unix_socket_directories={self.folder}"
+        self._run("pg_ctl", "start", "--wait", "-l", str(self.folder / "log"), "-o", options)
+
+    def stop(self) -> None:
+        """At once, as where the machine is switched off."""
+        self._run("pg_ctl", "stop", "--wait", "-m", "immediate")
+
+    def _run(self, name: str, *arguments: str) -> None:
+        subprocess.run(
+            [str(program(name)), "-D", str(self.folder / "data"), *arguments], check=True,
+            user=self.user, cwd=self.folder, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+
+
+@contextmanager
+def running_server() -> Iterator[Server]:
+    """A fresh server, until the block ends, within which it may be stopped."""
     if program("initdb") is None:
         reason = "PostgreSQL is not installed (Debian: apt-get install postgresql)"
         pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
@@ -33,18 +72,26 @@ def postgresql() -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-
-    def run(name: str, *arguments: str) -> None:
-        subprocess.run(
-            [str(program(name)), "-D", str(folder / "data"), *arguments],
-            check=True, user=user, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-
-    run("initdb", "--username=tester", "--auth=trust", "--no-sync", "--encoding=UTF8")
-    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder}"
-    run("pg_ctl", "start", "--wait", "-l", str(folder / "log"), "-o", f"{options} -c fsync=off")
+    server = Server(folder, port, user)
+    server.make()
+    server.start()
     try:
-        yield f"postgresql://tester@127.0.0.1:{port}/postgres"
+        yield server
     finally:
-        run("pg_ctl", "stop", "--wait", "-m", "immediate")
+        if (folder / "data" / "postmaster.pid").exists():
+            server.stop()
         shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[str]:
+    """The address of a server that all tests share."""
+    with running_server() as server:
+        yield server.address
+
+
+@pytest.fixture
+def own_server() -> Iterator[Server]:
+    """A server of one test, which may stop it."""
+    with running_server() as server:
+        yield server

@@ -25,6 +25,7 @@ from src import search, tracking, tuning
 from src import tune as tune_command
 from src.config import Params, load_params
 from src.data.phantom import write_phantom
+from tests.conftest import Server
 from tests.tiny_models import NATIVE, save_threshold_model
 
 ROOT = Path(__file__).parent.parent
@@ -561,6 +562,32 @@ def test_a_trial_that_goes_on_with_a_killed_one_says_with_which_and_from_where(
     kept = re.findall(r"going on after epoch (\d+) of an unfinished run", log)
     assert re.search(r"trial   0  killed +after epoch \d+ .* it goes on from there", lines[-2])
     assert lines[-1] == f"trial   1  goes on with trial 0, after epoch {kept[0]}\n"
+
+
+def test_a_study_whose_database_is_lost_says_so_in_one_line_and_goes_on_when_it_is_back(
+    project: Path, own_server: Server
+) -> None:
+    changes = {"epochs: 20": "epochs: 60", "heartbeat_seconds: 30": "heartbeat_seconds: 1"}
+    parameters(project, SPACE, **changes)
+    storage = own_server.address.replace("tester@", "tester:secret@")
+    arguments = ("--study", "s", "--trials", "1", "--storage", storage)
+    process = started(project, *arguments)
+    folder = project / "checkpoints" / "studies" / "s" / "trial-0"
+    wait_for(folder / "checkpoint" / "unet" / "fold0" / "state.npz", process)
+    own_server.stop()
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 1, said
+    shown = storage.replace("secret", "***").replace("postgresql", "postgresql+psycopg")
+    (line,) = (line for line in said.splitlines() if "error" in line)
+    assert line.startswith(f"error: {shown} cannot be reached: ")
+    assert line.endswith(search.GO_ON)
+    assert "Traceback" not in said
+    assert "secret" not in said
+
+    own_server.start()
+    said = tune(project, *arguments)
+    assert re.search(r"trial   1  goes on with trial 0, after epoch \d+\n", said)
+    assert "1 of 1 trials ended (1 complete, 1 killed)" in said
 
 
 def test_a_trial_has_the_searched_parameters_and_the_present_rest(tmp_path: Path) -> None:

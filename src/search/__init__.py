@@ -14,6 +14,7 @@ from src.search.space import (
 )
 from src.search.storage import (
     ENVIRONMENT,
+    GO_ON,
     default_address,
     serve_dashboard,
     storage_address,
@@ -25,6 +26,7 @@ from src.search.worker import Start, Worker
 __all__ = [
     "ENVIRONMENT",
     "GONE",
+    "GO_ON",
     "Dimension",
     "Outcome",
     "RunningTrial",

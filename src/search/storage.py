@@ -11,10 +11,12 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from src.addresses import connected, hide_password
+from src.addresses import connected, hide_password, raise_unreachable
 
 ENVIRONMENT = "OPTUNA_STORAGE"  # the name that Optuna's own commands read
 LOCK_SECONDS = 300
+# What to do where a server was lost in the middle of a study, its own or MLflow's.
+GO_ON = "When it answers again, give the same command: the study goes on."
 _LOCK_NUMBER = 7_062_026  # of the advisory lock; any, but the same everywhere
 # The kinds of databases, each with the driver that is installed.
 _DRIVERS = {
@@ -159,22 +161,31 @@ def open_storage(address: str, *, heartbeat_seconds: int | None = None) -> Any:
     if address.startswith("sqlite:"):
         _create(Path(address.removeprefix("sqlite:///")))
     with used_on_purpose():
-        return optuna.storages.RDBStorage(
+        storage = optuna.storages.RDBStorage(
             address,
             engine_kwargs=_engine(address),
             heartbeat_interval=heartbeat_seconds,
             grace_period=4 * heartbeat_seconds if heartbeat_seconds else None,
         )
+    return _telling(storage, address)
 
 
 def join_storage(address: str) -> Any:
     """Opens a database whose tables another process has made and checked; it only reports."""
-    return quiet_optuna().storages.RDBStorage(
+    storage = quiet_optuna().storages.RDBStorage(
         address,
         engine_kwargs=_engine(address),
         skip_compatibility_check=True,
         skip_table_creation=True,
     )
+    return _telling(storage, address)
+
+
+def _telling(storage: Any, address: str) -> Any:
+    """A storage whose every use raises ConnectionError where the server is gone."""
+    if not address.startswith("sqlite:"):
+        raise_unreachable(storage.engine, address)
+    return storage
 
 
 def _engine(address: str) -> dict[str, Any]:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from src.search.outcomes import BASELINE, REASON, RUN
-from src.search.storage import quiet_optuna
+from src.search.storage import GO_ON, quiet_optuna
 from src.search.study import load_study
 
-TAKEN_OVER = 3  # exit code where another process has ended the trial
+# Exit codes.
+TAKEN_OVER = 3  # another process has ended the trial
+HALTED = 4  # the study has to stop; the trial is not to blame
+HALT_MARK = "error: "  # before the reason, in what the process prints
 
 
 @dataclass(frozen=True)
@@ -68,14 +72,32 @@ def run_trial(
         pruned: The exception for it.
 
     Returns:
-        The exit code.
+        The exit code: `HALTED` where a server is gone, that of the study or one of the objective's.
     """
-    optuna = quiet_optuna()
     threading.Thread(target=_end_with_search, daemon=True).start()
-    opened = load_study(address, study, pruner=pruner, epochs=epochs)
+    try:
+        opened = load_study(address, study, pruner=pruner, epochs=epochs)
+        return _run(objective, opened, number, pruned)
+    except ConnectionError as error:
+        return halt(f"{error} {GO_ON}")
+
+
+def halt(reason: str) -> int:
+    """Says why the study has to stop, to the search; returns the exit code that tells it so.
+
+    Args:
+        reason: One line, with the remedy.
+    """
+    sys.stderr.write(f"{HALT_MARK}{reason}\n")
+    return HALTED
+
+
+def _run(
+    objective: Callable[[RunningTrial], float], opened: Any, number: int, pruned: type[Exception]
+) -> int:
+    optuna = quiet_optuna()
     states = optuna.trial.TrialState
     trial = optuna.Trial(opened, opened.get_trials(deepcopy=False)[number]._trial_id)
-    running = RunningTrial(number, trial, set())
 
     def fail(reason: str) -> int:
         trial.set_user_attr(REASON, reason)
@@ -83,7 +105,7 @@ def run_trial(
         return 1
 
     try:
-        value = objective(running)
+        value = objective(RunningTrial(number, trial, set()))
         if math.isnan(value):
             return fail("its validation value is no number: there is no foreground to score")
         opened.tell(number, value)
@@ -91,6 +113,8 @@ def run_trial(
         opened.tell(number, state=states.PRUNED)
     except optuna.exceptions.UpdateFinishedTrialError:
         return TAKEN_OVER
+    except ConnectionError:  # no fault of the trial: it runs again
+        raise
     except (ValueError, OSError) as error:
         return fail(str(error))
     except Exception as error:

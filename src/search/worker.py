@@ -17,6 +17,7 @@ from typing import IO, Any
 
 from src.search.outcomes import Outcome
 from src.search.study import Search
+from src.search.trial import HALT_MARK, HALTED
 
 TICK_SECONDS = 0.2
 LOOK_SECONDS = 3.0  # between two looks for a trial to take, while others run
@@ -84,7 +85,9 @@ class Worker:
 
         Raises:
             KeyboardInterrupt: It was stopped.
-            ValueError: Trial after trial fails; the message says why.
+            ValueError: Trial after trial fails, or one says that the study has to stop; the
+                message says why.
+            ConnectionError: The database server of the study is gone.
         """
         before = signal.signal(signal.SIGTERM, _interrupt)
         beat = look = 0.0
@@ -132,6 +135,9 @@ class Worker:
     def _reap(self) -> bool:
         """Takes note of processes that ended; whether there were any."""
         ended = [one for one in self._running if one.process.poll() is not None]
+        for one in ended:
+            if one.process.returncode == HALTED:
+                raise ValueError(_last_halt(one.start.log))
         for one in ended:
             self._running.remove(one)
             self._close(one)
@@ -181,6 +187,13 @@ class Worker:
         if one.process.stdin is not None:
             one.process.stdin.close()
         one.log.close()
+
+
+def _last_halt(log: Path) -> str:
+    """Why a trial had the study stop, which its process has just said."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    said = [line.removeprefix(HALT_MARK) for line in lines if line.startswith(HALT_MARK)]
+    return said[-1]
 
 
 def _interrupt(*_: Any) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from src.search import default_address, storage, storage_address
 from src.search.storage import open_storage
+from tests.conftest import Server
 
 OPEN = """
 import sys
@@ -83,6 +84,37 @@ def test_a_lock_that_another_process_keeps_is_told_of(
         pytest.fail("two were alone")
     with storage.alone(address):
         pass
+
+
+def test_a_server_that_is_started_again_between_two_uses_is_not_missed(
+    own_server: Server, tmp_path: Path
+) -> None:
+    opened = open_storage(storage_address(own_server.address, tmp_path, taken=[]))
+    own_server.stop()
+    own_server.start()
+    assert opened.get_all_studies() == []
+    opened.engine.dispose()
+
+
+def test_a_server_that_is_lost_is_told_of_in_one_line_without_the_password(
+    own_server: Server, tmp_path: Path
+) -> None:
+    given = own_server.address.replace("tester@", "tester:secret@")
+    address = storage_address(given, tmp_path, taken=[])
+    opened = open_storage(address)
+    with storage.alone(address):
+        pass
+    with pytest.raises(ConnectionError) as within, storage.alone(address):
+        own_server.stop()
+    with pytest.raises(ConnectionError) as later:
+        opened.get_all_studies()
+    opened.engine.dispose()
+    for error in (within, later):
+        said = str(error.value)
+        assert said.startswith(f"{address.replace('secret', '***')} cannot be reached: ")
+        assert "\n" not in said
+    assert "server closed the connection unexpectedly. Is the server up" in str(within.value)
+    assert "Connection refused. Is the server up" in str(later.value)
 
 
 def opened_at_once(address: str, number: int) -> list[subprocess.CompletedProcess[str]]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from src.search import ENVIRONMENT, Search, storage_address
+from src.search import ENVIRONMENT, GO_ON, Search, storage_address
 from src.search.storage import alone, used_on_purpose
 from tests.search.tiny_trial import value_of
 from tests.search.tiny_worker import HERE, setting, work
@@ -124,6 +124,17 @@ def test_a_study_in_which_every_trial_fails_stops_and_says_why(
     with pytest.raises(ValueError, match=f"3 trials failed and none ended well.*{reason}"):
         work(opened, tmp_path, behaviour, processes=3)
     assert opened.standing().states["running"] == 0
+
+
+def test_a_trial_that_loses_a_server_stops_the_study_and_is_put_back_in_line(
+    address: str, tmp_path: Path
+) -> None:
+    opened = Search(setting(address, "s", 3, retries=0))  # it is no kill
+    with pytest.raises(ValueError, match=f"http://host:5000 cannot be reached {GO_ON}"):
+        work(opened, tmp_path, "a server is gone", processes=1)
+    assert opened.standing().states == {"complete": 1, "interrupted": 1, "waiting": 1}
+    work(opened, tmp_path, "fine")
+    assert opened.standing().states == {"complete": 3, "interrupted": 1}
 
 
 def test_poor_trials_are_pruned_and_the_baseline_is_not(address: str, tmp_path: Path) -> None:

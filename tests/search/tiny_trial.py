@@ -42,6 +42,8 @@ def main(behaviour: str, study: str, number: str) -> int:
             os.abort()
         if behaviour == "wrong":
             raise ValueError("depth 9 is too deep")
+        if behaviour == "a server is gone" and number == "1":
+            raise ConnectionError("http://host:5000 cannot be reached")
         while behaviour == "told when to end" and not (folder / f"end {number}").exists():
             time.sleep(0.05)
         for epoch in range(1, EPOCHS + 1):
