@@ -205,7 +205,9 @@ def close_run(store: tracking.Store, outcome: search.Outcome) -> None:
     if outcome.run_id and outcome.state in search.GONE:
         status = "FAILED" if outcome.state == "failed" else "KILLED"
         tags = {"state": outcome.state} | ({"reason": outcome.reason} if outcome.reason else {})
-        tracking.end_run(tracking.Run(store, outcome.run_id), status, tags)
+        run = tracking.Run(store, outcome.run_id)
+        # It is interrupted where the whole command ends, which a server may be the reason for.
+        tracking.end_run(run, status, tags, once=outcome.state == "interrupted")
 
 
 # --- The end ------------------------------------------------------------------------------------

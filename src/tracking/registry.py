@@ -11,9 +11,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from src.tracking.hindrances import machine_errors
 from src.tracking.origin import PROVENANCE, UNKNOWN
 from src.tracking.runs import Run, shorten, source_tags
-from src.tracking.store import Store, machine_errors, pyfunc, quiet_mlflow
+from src.tracking.store import Store, pyfunc, quiet_mlflow
 
 CHAMPION = "champion"
 SCORE_TAG = "validation_score"  # of a registered version: what the choice rested on
@@ -301,7 +302,9 @@ def champion_folder(store: Store, name: str) -> Path:
 
 def model_folder(uri: str) -> Path:
     """The folder that was given to `log_model`, of a model's address; downloaded if elsewhere."""
-    local = Path(quiet_mlflow().artifacts.download_artifacts(artifact_uri=uri))
+    mlflow = quiet_mlflow()
+    with machine_errors(mlflow.get_tracking_uri()):
+        local = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri))
     from mlflow.models import Model
 
     return local / str(Model.load(local).flavors["python_function"]["artifacts"]["model"]["path"])

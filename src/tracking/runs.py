@@ -13,13 +13,14 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from src.tracking.hindrances import asked_once, machine_errors
 from src.tracking.origin import PROVENANCE, UNKNOWN, flatten
-from src.tracking.store import Store, machine_errors, quiet_mlflow
+from src.tracking.store import Store, quiet_mlflow
 
 if TYPE_CHECKING:
     import numpy as np
@@ -78,6 +79,9 @@ def start_run(
 
     Yields:
         The run, for the functions below.
+
+    Raises:
+        ConnectionError: The server was lost, at any time within the block.
     """
     mlflow = quiet_mlflow()
     with machine_errors(store.uri):
@@ -114,23 +118,27 @@ def start_run(
             log_tags(run, {"state": "pruned"})
             raise
         finally:
-            mlflow.end_run(status)
+            # Who fails is not kept waiting for a server, which may be why.
+            with nullcontext() if status == "FINISHED" else asked_once():
+                mlflow.end_run(status)
             # A finished training that is opened again to add an evaluation keeps its duration.
             if before and before.info.status == status == "FINISHED":
                 store.client.set_terminated(run.run_id, status, before.info.end_time)
 
 
-def end_run(run: Run, status: str, tags: Mapping[str, str]) -> None:
+def end_run(run: Run, status: str, tags: Mapping[str, str], *, once: bool = False) -> None:
     """End the run of a process that is gone, or the parent run of others.
 
     Args:
         run: What this store does not know is left alone.
         status: FINISHED, FAILED or KILLED.
         tags: Set as well.
+        once: Do not wait for a server that does not answer.
     """
-    if _existing_run(run.store, run.run_id):
-        log_tags(run, tags)
-        run.store.client.set_terminated(run.run_id, status)
+    with asked_once() if once else nullcontext():
+        if _existing_run(run.store, run.run_id):
+            log_tags(run, tags)
+            run.store.client.set_terminated(run.run_id, status)
 
 
 def find_run(store: Store, tags: Mapping[str, str], *, finished: bool = True) -> str | None:

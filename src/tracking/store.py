@@ -6,14 +6,10 @@ module.
 
 from __future__ import annotations
 
-import errno
 import importlib
 import logging
 import os
-import sqlite3
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +18,8 @@ from urllib.request import url2pathname
 
 from filelock import FileLock
 
-from src.addresses import ANSWER_SECONDS, connected, hide_password, unreachable
+from src.addresses import ANSWER_SECONDS, connected, hide_password
+from src.tracking.hindrances import ENVIRONMENT, RETRYING, Client, machine_errors
 
 EXPERIMENT = "CT segmentation"
 
@@ -52,6 +49,7 @@ def quiet_mlflow() -> Any:
     logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)
     # It prints the traceback of each error that it raises as well.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+    logging.getLogger("urllib3.connectionpool").addHandler(RETRYING)
     import mlflow
 
     return mlflow
@@ -65,76 +63,17 @@ def pyfunc() -> Any:
         return importlib.import_module("mlflow.pyfunc")
 
 
-# What hinders SQLite, and the system's own number for it.
-_HINDRANCES = {
-    sqlite3.SQLITE_FULL: errno.ENOSPC,
-    sqlite3.SQLITE_READONLY: errno.EROFS,
-    sqlite3.SQLITE_CANTOPEN: errno.EACCES,
-    sqlite3.SQLITE_IOERR: errno.EIO,
-}
-
-
-@contextmanager
-def machine_errors(uri: str) -> Iterator[None]:
-    """Raises what hinders the store (a full disk, a server that is gone) as the OSError it is.
-
-    MLflow wraps it in an exception of its own, which a command would take for a defect.
-
-    Args:
-        uri: Address of the store, for the message.
-
-    Raises:
-        OSError: The machine's limit, naming the store.
-    """
-    try:
-        yield
-    except Exception as error:
-        if uri.startswith("sqlite:///"):
-            causes = (one for one in _causes(error) if isinstance(one, sqlite3.Error))
-            # The lowest byte is the kind; what stands above it tells variants apart.
-            code = getattr(next(causes, None), "sqlite_errorcode", 0) & 0xFF
-            if code in _HINDRANCES:
-                number = _HINDRANCES[code]
-                path = uri.removeprefix("sqlite:///")
-                raise OSError(number, os.strerror(number), path) from error
-        elif _is_of_connection(error):
-            raise unreachable(uri, _reason(error)) from None
-        raise
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """An error and what it came from, down to the first of them."""
-    cause: BaseException | None = error
-    while cause is not None:
-        yield cause
-        cause = cause.__cause__ or cause.__context__
-
-
-def _is_of_connection(error: Exception) -> bool:
-    """Whether MLflow lost its server; a study's database, lost meanwhile, is not meant."""
-    from mlflow.exceptions import MlflowException
-    from requests.exceptions import RequestException
-    from sqlalchemy.exc import OperationalError
-
-    return isinstance(error, MlflowException) and any(
-        isinstance(cause, RequestException | OperationalError) for cause in _causes(error)
-    )
-
-
-def _reason(error: BaseException) -> str:
-    """What the system said: the libraries wrap it several times."""
-    *_, first = _causes(error)
-    return (first.strerror if isinstance(first, OSError) else None) or str(first)
-
-
 def _ask_once(uri: str) -> None:
     """Asks a server whether it answers: MLflow itself would ask for minutes, without a word.
 
     Raises:
-        OSError: It cannot be reached, or does not answer as the store.
+        ConnectionError: It cannot be reached, or does not answer as the store.
     """
     if uri.startswith("postgresql"):
-        connected(uri).close()
+        try:
+            connected(uri).close()
+        except ConnectionError as error:
+            raise ConnectionError(f"{ENVIRONMENT}={error}") from None
     elif uri.startswith("http"):
         from mlflow.tracking._tracking_service.utils import get_default_host_creds
         from mlflow.utils.rest_utils import http_request
@@ -150,10 +89,10 @@ def _ask_once(uri: str) -> None:
             )
         told = answer.headers.get("Content-Type", "").startswith("application/json")
         if not told or answer.status_code not in (200, 404):  # 404: no such experiment yet
-            raise OSError(
-                f"{hide_password(uri)} answers {answer.status_code} {answer.reason}, not as an "
-                "MLflow server. Is the server up, are address, user and password right, and does "
-                "it take this name for its own (--allowed-hosts)?"
+            raise ConnectionError(
+                f"{ENVIRONMENT}={hide_password(uri)} answers {answer.status_code} {answer.reason}, "
+                "not as an MLflow server. Is the server up, are address, user and password right, "
+                "and does it take this name for its own (--allowed-hosts)?"
             )
 
 
@@ -178,8 +117,9 @@ class Store:
 
     @property
     def client(self) -> Any:
-        """An `MlflowClient` of this store."""
-        return quiet_mlflow().MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+        """An `MlflowClient` of this store, whose calls raise what hinders it as OSError."""
+        made = quiet_mlflow().MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+        return Client(made, self.uri)
 
     @property
     def lock(self) -> FileLock:
@@ -214,7 +154,7 @@ def store_uri(root: Path) -> str:
         ValueError: if `MLFLOW_TRACKING_URI` is another: MLflow no longer writes to a folder, and
             the drivers of other databases are not installed.
     """
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlruns/mlflow.db"
+    uri = os.environ.get(ENVIRONMENT) or "sqlite:///mlruns/mlflow.db"
     if uri.startswith("sqlite:///"):
         return f"sqlite:///{repository(root) / uri.removeprefix('sqlite:///')}"
     scheme = uri.partition("://")[0]
@@ -251,7 +191,7 @@ def open_store(root: Path, experiment: str = EXPERIMENT) -> Store:
     Raises:
         ValueError: if `MLFLOW_TRACKING_URI` is an address of another kind, or of a store whose
             artifacts lie in a folder of another machine.
-        OSError: if the server cannot be reached.
+        ConnectionError: if the server cannot be reached.
     """
     uri = store_uri(root)
     root = repository(root)
@@ -260,13 +200,13 @@ def open_store(root: Path, experiment: str = EXPERIMENT) -> Store:
     with _lock(root), machine_errors(uri):
         if uri.startswith("sqlite:///"):
             _create_database(Path(uri.removeprefix("sqlite:///")))
-        environment = os.environ.get("MLFLOW_TRACKING_URI")
+        environment = os.environ.get(ENVIRONMENT)
         mlflow.set_tracking_uri(uri)
         mlflow.set_registry_uri(uri)
         # MLflow also writes the address into the environment, where the next call of store_uri,
         # perhaps for another repository, would take it for the user's choice.
         if environment is None:
-            os.environ.pop("MLFLOW_TRACKING_URI", None)
+            os.environ.pop(ENVIRONMENT, None)
         client = mlflow.MlflowClient()
         found = client.get_experiment_by_name(experiment)
         if found is None:

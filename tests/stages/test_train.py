@@ -1,8 +1,12 @@
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +20,7 @@ from src.data.phantom import write_phantom
 from src.processor import machine
 from src.stages.train import code_hash, fingerprint, machines
 from src.stages.training_log import write_curves
+from tests.mlflow_server import MlflowServer, mlflow_server
 
 ROOT = Path(__file__).parents[2]
 HISTORY = [
@@ -200,3 +205,80 @@ def test_the_last_epoch_is_drawn_where_training_ended_early(
     assert {int(step) for step in steps} == {0, 1, last}
     cases = {item.path.split("+")[0] for item in listed}
     assert len(steps) == 3 * len(cases)
+
+
+# --- An MLflow server that is lost ----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Tracked:
+    """A folder in which a training of forty epochs can be started, and the MLflow server of it."""
+
+    root: Path
+    server: MlflowServer
+
+    def begin(self, retries: int) -> subprocess.Popen[str]:
+        """A training that asks the server so many times again; it is past its first epoch."""
+        own = {"PYTHONPATH": str(self.root), "MLFLOW_TRACKING_URI": self.server.address}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "src.stages.train", "unet", "0"], cwd=self.root, text=True,
+            env=os.environ | own | {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": str(retries)},
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        while not (self.root / "checkpoints" / "unet" / "fold0" / "state.npz").exists():
+            assert process.poll() is None, process.communicate()[0]
+            time.sleep(0.02)
+        return process
+
+
+@pytest.fixture
+def tracked(trained: tuple[Path, str], tmp_path: Path) -> Iterator[Tracked]:
+    """With the data of `trained`."""
+    root = tmp_path / "repository"
+    root.mkdir()
+    for name in ("src", "data", "prepared"):
+        (root / name).symlink_to(trained[0] / name)
+    yaml = YAML()
+    content = yaml.load(trained[0] / "params.yaml")
+    content["train"] |= {"epochs": 40, "max_minutes": None}
+    yaml.dump(content, root / "params.yaml")
+    with mlflow_server(tmp_path / "server") as server:
+        yield Tracked(root, server)
+
+
+@pytest.mark.slow
+def test_a_training_waits_for_an_mlflow_server_that_is_started_again(
+    tracked: Tracked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = tracked.begin(retries=7)
+    tracked.server.stop()
+    time.sleep(3)
+    tracked.server.start()
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    assert "does not answer; it is asked again" in said
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracked.server.address)
+    store = tracking.open_store(tracked.root)
+    (run,) = store.client.search_runs([store.experiment_id], "tags.stage = 'train'")
+    curve = store.client.get_metric_history(run.info.run_id, "train/loss")
+    assert sorted({point.step for point in curve}) == list(range(1, 41))
+    assert run.info.status == "FINISHED"
+
+
+def test_a_training_whose_mlflow_server_is_lost_says_so_and_goes_on_when_it_is_back(
+    tracked: Tracked,
+) -> None:
+    process = tracked.begin(retries=1)
+    tracked.server.stop()
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 1, said
+    assert "Traceback" not in said
+    shown = tracked.server.address.replace("secret", "***")
+    last = said.splitlines()[-1]
+    assert last.startswith(f"error: MLFLOW_TRACKING_URI={shown} cannot be reached: ")
+    assert "secret" not in said
+
+    tracked.server.start()
+    said, _ = tracked.begin(retries=1).communicate(timeout=300)
+    assert re.search(r"going on after epoch \d+ of an unfinished run", said)
+    assert "best epoch" in said.splitlines()[-1]

@@ -17,7 +17,7 @@ import pytest
 
 from src import tracking
 from src.addresses import connected
-from src.tracking.store import machine_errors
+from src.tracking.hindrances import machine_errors
 from tests.tracking.conftest import REPOSITORY, finished_run, python
 
 # --- The address ----------------------------------------------------------------------------------
@@ -155,7 +155,8 @@ def refused(root: Path, uri: str) -> str:
 @pytest.mark.parametrize("scheme", ["http", "postgresql"])
 def test_a_server_that_is_not_there_is_told_of_at_once(tmp_path: Path, scheme: str) -> None:
     said = refused(tmp_path, f"{scheme}://me:secret@127.0.0.1:1/db")
-    assert f"error: {scheme}://me:***@127.0.0.1:1/db cannot be reached: " in said
+    shown = f"{scheme}://me:***@127.0.0.1:1/db"
+    assert f"error: MLFLOW_TRACKING_URI={shown} cannot be reached: " in said
     assert "Connection refused. Is the server up" in said
 
 
@@ -165,7 +166,7 @@ def test_a_server_that_is_not_one_of_mlflow_is_told_of_at_once(
 ) -> None:
     with answering(status) as port:
         said = refused(tmp_path, f"http://me:secret@127.0.0.1:{port}")
-    assert f"http://me:***@127.0.0.1:{port} answers {status} {words}" in said
+    assert f"MLFLOW_TRACKING_URI=http://me:***@127.0.0.1:{port} answers {status} {words}" in said
 
 
 def test_a_server_that_is_gone_when_a_run_begins_is_told_of(
