@@ -88,6 +88,7 @@ def model_folder(address: str, root: Path) -> Path:
 
     Raises:
         ValueError: There is no store, no champion, or the address is of another form.
+        ConnectionError: The store's server cannot be reached.
     """
     if not address.startswith("models:"):
         return Path(address)
@@ -107,6 +108,10 @@ def model_folder(address: str, root: Path) -> Path:
         return tracking.champion_folder(tracking.open_store(root), found[1])
     except LookupError as error:
         raise ValueError(f"{error.args[0]}, or name a folder: --model models/unet.") from error
+    except ConnectionError as error:
+        raise ConnectionError(
+            f"{error} A model folder needs no store: --model models/unet."
+        ) from error
 
 
 def trained_on_demo(folder: Path) -> bool:

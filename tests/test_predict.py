@@ -380,6 +380,17 @@ def test_without_a_store_none_is_made_and_the_remedy_is_said(here: Path, command
     assert not (here / "out").exists()
 
 
+def test_where_the_store_cannot_be_reached_a_folder_is_named_which_needs_none(
+    here: Path, command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:1")
+    write_ct(here / "1.png", 1)
+    code, _, warned = command("1.png", "--out", "out", model=None)
+    assert code == 1
+    assert warned.startswith("error: MLFLOW_TRACKING_URI=http://me:***@127.0.0.1:1 cannot be ")
+    assert warned.endswith("A model folder needs no store: --model models/unet.\n")
+
+
 def test_an_address_of_another_form_and_a_folder_without_a_model_are_errors(
     here: Path, command
 ) -> None:
