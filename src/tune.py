@@ -255,7 +255,7 @@ def conclude(
     if not changes:
         terminal.console.print("  the parameters of params.yaml are the best of them")
     source = root / "params.yaml"
-    # Not to reports/, which may be shared: params.yaml may hold names and the storage's password.
+    # Not to reports/, which may be shared: params.yaml may hold names.
     tuning.write_changed(source, root / "prepared" / "best_params.yaml", values)
     # Before the lock: it takes minutes on real scans, and other workers wait for the lock.
     score = tuning.validation_score(root, params, store, best)
@@ -290,7 +290,8 @@ def main(
     storage: Annotated[
         str | None,
         typer.Option(
-            help="address of the studies; default: tune.storage",
+            help="address of the studies, with a password better in the variable; "
+            "default: tune.storage",
             envvar=search.ENVIRONMENT,
             show_envvar=True,
         ),

@@ -64,6 +64,34 @@ def test_a_tolerance_below_zero_is_refused(tmp_path: Path) -> None:
     assert "evaluate.tolerance_mm: got -1.0" in message
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        "postgresql://me:secret@host/db",
+        "postgresql+psycopg://me:sec/ret@host:5432/db",
+        "postgresql://me@host/db?password=secret",
+        "postgres//me:secret@host/db",
+    ],
+)
+def test_a_password_in_the_file_which_is_committed_is_refused_and_not_shown(
+    tmp_path: Path, address: str
+) -> None:
+    message = wrong(tmp_path, "storage: null", f"storage: {address}")
+    assert "has 1 wrong line" in message
+    assert "tune.storage: must hold no password, as this file is committed" in message
+    assert "give the address in OPTUNA_STORAGE" in message
+    assert "secret" not in message
+    assert "sec/ret" not in message
+
+
+@pytest.mark.parametrize("address", ["postgresql://me@host:5432/db", "sqlite:///mlruns/studies.db"])
+def test_an_address_without_a_password_may_stand_in_the_file(tmp_path: Path, address: str) -> None:
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    path = tmp_path / "params.yaml"
+    path.write_text(text.replace("storage: null", f"storage: {address}"), encoding="utf-8")
+    assert load_params(path).tune.storage == address
+
+
 def test_a_number_written_as_text_is_refused(tmp_path: Path) -> None:
     message = wrong(tmp_path, "    depth: 4", "    depth: '4'")
     assert "train.model.depth: got '4'" in message

@@ -383,13 +383,23 @@ class Dimension(Group):
             yield Mismatch("low", f"must be above 0 where scale is log, got {self.low}")
 
 
+def _without_password(address: str) -> str:
+    # What is wrong is not shown: whoever sees the message need not know it.
+    if re.search(r":(?!//)\S*@|password=", address):
+        raise ValueError(
+            "must hold no password, as this file is committed: set it to null, and give the "
+            "address in OPTUNA_STORAGE (export OPTUNA_STORAGE=postgresql://USER:PASSWORD@HOST/NAME)"
+        )
+    return address
+
+
 class Tune(Group):
     """A search for better parameters: `python -m src.tune`. No stage reads it."""
 
     trials: Annotated[int, Field(ge=1, le=100_000)]
     minutes: Positive | None
     workers: Annotated[int, Field(ge=1, le=256)]
-    storage: str | None
+    storage: Annotated[str, AfterValidator(_without_password)] | None
     seed: Annotated[int, Field(ge=0, lt=2**31)]
     pruner: Literal["hyperband", "median", "none"]
     retries: Annotated[int, Field(ge=0, le=100)]
