@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 from dataclasses import asdict, dataclass
@@ -16,7 +17,7 @@ from src.config import load_params
 from src.data.arrays import open_arrays
 from src.data.splits import fold_folder
 from src.files import write_text
-from src.stages.train import Trial, train
+from src.stages.train import Trial, code_hash, train
 
 if TYPE_CHECKING:
     from src.training import Progress
@@ -36,6 +37,7 @@ class Task:
         epochs: See `search.Setting`.
         fold: Whose prepared slices it trains on.
         parent_run_id: The MLflow run of the study.
+        code_hash: Of the code that all trials of the study are trained by.
     """
 
     study: str
@@ -44,10 +46,24 @@ class Task:
     epochs: int
     fold: int
     parent_run_id: str
+    code_hash: str
 
     def save(self, folder: Path) -> None:
         """Writes trial.json."""
         write_text(folder / "trial.json", json.dumps(asdict(self), indent=2) + "\n")
+
+
+def changed_code(task: Task) -> str | None:
+    """What is wrong where the code that trains is no more that of the study; else None."""
+    now = code_hash(Path(__file__).resolve().parent)
+    if now == task.code_hash:
+        return None
+    return (
+        f"the code that trains was changed while {task.study} ran (code_hash {task.code_hash} -> "
+        f"{now}), so its trials and new ones could not be compared. Put back what changed, and the "
+        "same command goes on; with the new code it begins another study, but not under the same "
+        "--study."
+    )
 
 
 def run(root: Path, folder: Path, task: Task, running: search.RunningTrial) -> float:
@@ -113,6 +129,10 @@ def main(folder: Annotated[Path, typer.Argument(help="holds params.yaml and tria
     Example: python -m src.tune_trial checkpoints/studies/study-3f9c1e/trial-7
     """
     task = Task(**json.loads((folder / "trial.json").read_text(encoding="utf-8")))
+    for module in ("src.training", "src.data.pipeline"):
+        importlib.import_module(module)  # first: what is loaded before the look is what trains
+    if wrong := changed_code(task):
+        raise typer.Exit(search.halt(wrong))
     code = search.run_trial(
         lambda running: run(Path.cwd(), folder, task, running),
         address=os.environ[search.ENVIRONMENT],

@@ -19,7 +19,7 @@ from src import params_file, search, terminal, tracking
 from src.config import ARCHITECTURE, Params, leaves, load_params, public_parameters
 from src.files import write_text
 from src.stages.train import code_hash
-from src.tune_trial import CHECKPOINT, Task
+from src.tune_trial import CHECKPOINT, Task, changed_code
 
 FACT_GROUPS = ("data", "split", "prepare", "train")
 SCORE = "validation_patients/dice/mean_foreground"
@@ -154,7 +154,10 @@ def starter(
     run: tracking.Run,
     processes: int,
 ) -> Callable[[search.Outcome], search.Start]:
-    """What makes the folder of a trial, checkpoints/studies/STUDY/trial-N, and its command."""
+    """What makes the folder of a trial, checkpoints/studies/STUDY/trial-N, and its command.
+
+    It raises ValueError where the code that trains has changed since the study began.
+    """
     environment = os.environ | {search.ENVIRONMENT: setting.address}
     if processes > 1:
         share = str(max(1, (os.cpu_count() or 1) // processes))
@@ -170,14 +173,19 @@ def starter(
         # A copy: params.yaml may be edited while the study runs.
         with (folder / "params.yaml").open("w", encoding="utf-8") as stream:
             YAML(typ="safe", pure=True).dump(content, stream)
-        Task(
+        task = Task(
             study=setting.name,
             number=outcome.number,
             pruner=setting.pruner,
             epochs=setting.epochs,
             fold=params.split.fold[0],
             parent_run_id=run.run_id,
-        ).save(folder)
+            code_hash=setting.facts["code_hash"],
+        )
+        # Before its process, too: code in the middle of an edit may not even start.
+        if wrong := changed_code(task):
+            raise ValueError(wrong)
+        task.save(folder)
         command = [sys.executable, "-m", "src.tune_trial", str(folder)]
         return search.Start(command, folder / "log.txt", environment)
 

@@ -25,6 +25,8 @@ from src import search, tracking, tuning
 from src import tune as tune_command
 from src.config import Params, load_params
 from src.data.phantom import write_phantom
+from src.stages.train import code_hash
+from src.tune_trial import Task
 from tests.conftest import Server
 from tests.tiny_models import NATIVE, save_threshold_model
 
@@ -504,6 +506,36 @@ def test_a_study_is_not_gone_on_with_by_other_code_that_trains(project: Path) ->
     assert other.stdout not in first.stdout
 
 
+def test_code_that_changes_while_a_study_runs_stops_it_before_the_next_trial(
+    project: Path,
+) -> None:
+    source = shutil.copytree(ROOT / "src", project / "src")
+    process = started(project, "--study", "s", "--trials", "2", "--workers", "1")
+    folder = project / "checkpoints" / "studies" / "s" / "trial-0"
+    wait_for(folder / "checkpoint" / "unet" / "fold0" / "state.npz", process)
+    with (source / "models" / "unet.py").open("a", encoding="utf-8") as stream:
+        stream.write("# changed\n")
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode == 1, said
+    assert "Traceback" not in said
+    assert "trial   0  complete" in said  # it had the code of the study
+    assert "trial   1  interrupted after epoch 0" in said
+    error = said.splitlines()[-1]
+    message = (
+        r"error: the code that trains was changed while s ran \(code_hash \w{6} -> \w{6}\), so "
+    )
+    assert re.match(message, error)
+    assert "Put back what changed, and the same command goes on" in error
+
+
+def test_the_process_of_a_trial_looks_at_the_code_that_it_has_loaded(tmp_path: Path) -> None:
+    Task("s", 7, "none", 2, 0, "r", code_hash="3f9c1e").save(tmp_path)
+    done = run(ROOT, "-m", "src.tune_trial", str(tmp_path))
+    assert done.returncode == search.trial.HALTED
+    said = done.stdout.splitlines()[-1]
+    assert said.startswith("error: the code that trains was changed while s ran")
+
+
 def started(root: Path, *arguments: str) -> subprocess.Popen[str]:
     """The command, still at work, with this code; a signal stops it as at a terminal."""
     if not (root / "src").exists():
@@ -593,7 +625,8 @@ def test_a_study_whose_database_is_lost_says_so_in_one_line_and_goes_on_when_it_
 def test_a_trial_has_the_searched_parameters_and_the_present_rest(tmp_path: Path) -> None:
     params = parameters(tmp_path, SPACE)
     space = tuning.space_of(params)
-    setting = search.Setting("s", "sqlite:///x.db", space, {}, 1, 2, "none", 0, 0, 1)
+    facts = {"code_hash": code_hash(ROOT / "src")}
+    setting = search.Setting("s", "sqlite:///x.db", space, facts, 1, 2, "none", 0, 0, 1)
     store = tracking.Store(tmp_path, "sqlite:///none.db", "0")
     point = {"train.learning_rate": 0.01, "architecture": "attention_unet", "strength": 2.0}
     outcome = search.Outcome(7, "running", None, 0, point, "", "", 4, False, None)
@@ -605,7 +638,8 @@ def test_a_trial_has_the_searched_parameters_and_the_present_rest(tmp_path: Path
     assert found.train.learning_rate == 0.01
     assert found.train.augmentation.noise == 0.1
     assert found.train.model == params.train.model
-    assert json.loads((folder / "trial.json").read_text())["number"] == 7
+    task = json.loads((folder / "trial.json").read_text())
+    assert (task["number"], task["code_hash"]) == (7, facts["code_hash"])
 
 
 def test_stale_arrays_are_refused(tmp_path: Path) -> None:

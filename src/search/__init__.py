@@ -20,7 +20,7 @@ from src.search.storage import (
     storage_address,
 )
 from src.search.study import Search, Setting
-from src.search.trial import RunningTrial, run_trial
+from src.search.trial import RunningTrial, halt, run_trial
 from src.search.worker import Start, Worker
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "default_address",
     "dimensions",
     "ends",
+    "halt",
     "parameters_of",
     "run_trial",
     "serve_dashboard",

@@ -119,7 +119,11 @@ class Worker:
             outcome = self._search.claim()
             if outcome is None:
                 return
-            start = self._start(outcome)
+            try:
+                start = self._start(outcome)
+            except BaseException:
+                self._put_back([outcome.number])
+                raise
             start.log.parent.mkdir(parents=True, exist_ok=True)
             log = start.log.open("ab")
             process = subprocess.Popen(
@@ -177,9 +181,12 @@ class Worker:
             one.process.kill()
             one.process.wait()
             self._close(one)
-        stopped = self._search.interrupt([one.outcome.number for one in self._running])
+        numbers = [one.outcome.number for one in self._running]
         self._running.clear()
-        for outcome in stopped.values():
+        self._put_back(numbers)
+
+    def _put_back(self, numbers: list[int]) -> None:
+        for outcome in self._search.interrupt(numbers).values():
             self._on_end(outcome)
 
     @staticmethod

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from src.search import ENVIRONMENT, GO_ON, Search, storage_address
+from src.search import ENVIRONMENT, GO_ON, Outcome, Search, Start, Worker, storage_address
 from src.search.storage import alone, used_on_purpose
 from tests.search.tiny_trial import value_of
 from tests.search.tiny_worker import HERE, setting, work
@@ -135,6 +135,19 @@ def test_a_trial_that_loses_a_server_stops_the_study_and_is_put_back_in_line(
     assert opened.standing().states == {"complete": 1, "interrupted": 1, "waiting": 1}
     work(opened, tmp_path, "fine")
     assert opened.standing().states == {"complete": 3, "interrupted": 1}
+
+
+def test_a_trial_that_cannot_be_started_is_put_back_in_line(address: str) -> None:
+    opened = Search(setting(address, "s", 3, retries=0))
+    told = []
+
+    def start(_: Outcome) -> Start:
+        raise ValueError("the code was changed")
+
+    with pytest.raises(ValueError, match="the code was changed"):
+        Worker(opened, start, processes=2, on_end=told.append).run()
+    assert opened.standing().states == {"interrupted": 1, "waiting": 1}
+    assert [one.state for one in told] == ["interrupted"]
 
 
 def test_poor_trials_are_pruned_and_the_baseline_is_not(address: str, tmp_path: Path) -> None:
