@@ -24,6 +24,7 @@ _HINDRANCES = {
     sqlite3.SQLITE_CANTOPEN: errno.EACCES,
     sqlite3.SQLITE_IOERR: errno.EIO,
 }
+_LIBRARIES = ("mlflow", "requests", "urllib3", "sqlalchemy", "psycopg")
 
 
 @contextmanager
@@ -74,9 +75,14 @@ def _is_of_connection(error: Exception) -> bool:
 
 
 def _reason(error: BaseException) -> str:
-    """What the system said: the libraries wrap it several times."""
-    *_, first = _causes(error)
-    return (first.strerror if isinstance(first, OSError) else None) or str(first)
+    """What the system said: the libraries wrap it several times.
+
+    What an error came from may go further back, to another that was being handled meanwhile.
+    """
+    causes = [*_causes(error)]
+    said = [one.strerror for one in causes if isinstance(one, OSError) and one.strerror]
+    within = [one for one in causes if type(one).__module__.partition(".")[0] in _LIBRARIES]
+    return said[0] if said else str(within[-1])
 
 
 class Client:
@@ -94,6 +100,17 @@ class Client:
                 return method(*arguments, **options)
 
         return call
+
+
+class _WithoutPasswords(logging.Filter):
+    """Hides them in what MLflow logs, such as addresses in its warnings."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = hide_password(record.getMessage()), None
+        return True
+
+
+WITHOUT_PASSWORDS = _WithoutPasswords()
 
 
 class _Retrying(logging.Handler):

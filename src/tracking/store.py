@@ -19,7 +19,13 @@ from urllib.request import url2pathname
 from filelock import FileLock
 
 from src.addresses import ANSWER_SECONDS, connected, hide_password
-from src.tracking.hindrances import ENVIRONMENT, RETRYING, Client, machine_errors
+from src.tracking.hindrances import (
+    ENVIRONMENT,
+    RETRYING,
+    WITHOUT_PASSWORDS,
+    Client,
+    machine_errors,
+)
 
 EXPERIMENT = "CT segmentation"
 
@@ -52,6 +58,8 @@ def quiet_mlflow() -> Any:
     logging.getLogger("urllib3.connectionpool").addHandler(RETRYING)
     import mlflow
 
+    for handler in logging.getLogger("mlflow").handlers:
+        handler.addFilter(WITHOUT_PASSWORDS)
     return mlflow
 
 

@@ -10,6 +10,7 @@ from src import tracking
 from src.tracking.hindrances import RETRIES
 from src.tracking.store import quiet_mlflow
 from tests.conftest import Server
+from tests.tracking.conftest import python
 
 GONE = "http://me:secret@127.0.0.1:1"
 TOLD = (
@@ -70,6 +71,30 @@ def test_who_stops_is_not_kept_waiting_for_a_server_that_is_gone(
         tracking.end_run(tracking.Run(gone, "a"), "KILLED", {}, once=True)
     assert time.monotonic() - begun < 10
     assert capsys.readouterr().err == ""
+
+
+def test_a_server_that_is_lost_while_a_failure_is_handled_is_told_of_by_its_own_reason(
+    gone: tracking.Store,
+) -> None:
+    def fail() -> None:
+        try:
+            raise ValueError("the loss is not finite")
+        finally:
+            tracking.end_run(tracking.Run(gone, "a"), "FAILED", {})
+
+    with pytest.raises(ConnectionError, match=TOLD):
+        fail()
+
+
+def test_what_mlflow_logs_holds_no_password(gone: tracking.Store) -> None:
+    code = """
+    import logging, sys
+    from src.tracking.store import quiet_mlflow
+    quiet_mlflow()
+    logging.getLogger("mlflow.system_metrics").warning("API request to %s failed", sys.argv[1])
+    """
+    said = python(code, f"{gone.uri}/api?run_id=a").stderr
+    assert "API request to http://me:***@127.0.0.1:1/api?run_id=a failed" in said
 
 
 def test_a_database_server_that_is_lost_within_a_run_is_told_of_in_one_line(
