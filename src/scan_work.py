@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Generator, Iterator
@@ -169,6 +170,8 @@ class ScanWork:
                 loaded = read_scan(scan, self._scale, root=root)
                 header = read_header(files[0], scan.files[0]) if scan.kind == "dicom" else None
             except OSError as error:  # of this scan alone; one in writing stops the run
+                if error.filename:  # by the name that the messages of readers have
+                    error.filename = os.path.relpath(error.filename, root).replace(os.sep, "/")
                 raise ValueError(terminal.explain(error)) from error
         check_values(loaded)
         return Image(loaded, scan.kind, files, header.modality if header else "")

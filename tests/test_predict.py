@@ -470,6 +470,15 @@ def test_many_scans_keep_their_order_and_their_own_masks_and_messages(here: Path
         np.testing.assert_array_equal(mask, expected_mask(hu(number)[0]))
 
 
+def test_a_file_that_the_system_refuses_is_named_once(here: Path, command) -> None:
+    write_ct(here / "in" / "a" / "1.png", 1)
+    (here / "in" / "a" / "2.png").symlink_to("nowhere")
+    code, _, warned = command("in", "--out", "out")
+    assert code == 1
+    assert "warning: in/a/2.png: no such file or folder." in warned.splitlines()
+    assert rows(here / "out")[1]["error"] == "a/2.png: no such file or folder."
+
+
 def test_a_picture_that_is_bad_by_itself_keeps_its_message(here: Path, command) -> None:
     path = write_ct(here / "in" / "1.png", 1)
     path.write_bytes(path.read_bytes()[:-30])
