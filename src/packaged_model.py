@@ -42,8 +42,8 @@ class SegmentationModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # mlf
         Args:
             context: MLflow's, not used.
             model_input: Slices of shape (B, H, W), float32, in HU; any height and width. A model
-                with context or postprocessing (see model.json) takes the slices of one scan, in
-                order.
+                with context or postprocessing (see model.json) takes them for one scan: give all
+                of its slices, in order, and of no other.
             params: `{"output": "mask"}` (the default) or `{"output": "probabilities"}`; and
                 `"spacing_mm": [y, x]`, which a model needs whose slices get a common spacing (see
                 preprocessing.json).

@@ -17,7 +17,8 @@ import typer
 from src import terminal, tracking
 from src.config import load_params
 from src.data.findings import count_of, some_of
-from src.data.images import Images, find_images
+from src.data.images import Images, each_alone, find_images, one_scan_each
+from src.data.patients import Rules
 from src.data.pictures import NO_SCALE, PictureScale
 from src.data.roles import Roles
 from src.files import NOT_FOR_GIT, keep_from_git, whole_file
@@ -131,9 +132,9 @@ class Outcome:
     """How a run ended.
 
     Attributes:
-        written: Scans with a mask.
-        failed: Scans without one; each was named.
-        doubtful: Path and reasons of each scan with a mask that is unlike the training data.
+        written: Images with a mask.
+        failed: Images without one; each was named.
+        doubtful: Path and reasons of each image with a mask that is unlike the training data.
     """
 
     written: int
@@ -142,18 +143,18 @@ class Outcome:
 
 
 def predict(work: ScanWork, table: Path, tick: Callable[[], None] = lambda: None) -> Outcome:
-    """Segments scans, and writes their files and a row for each, in the order of the scans.
+    """Segments scans, and writes the files of each image and a row for it, in their order.
 
-    While the network is at one scan, others are read and written. A scan that cannot be segmented
+    While the network is at one scan, others are read and written. An image that cannot be segmented
     is named in a warning, and the others go on.
 
     Args:
         work: The scans.
         table: The CSV file of the rows; there when all are.
-        tick: Called after every scan.
+        tick: Called after every image.
 
     Returns:
-        Numbers of scans.
+        Numbers of images.
 
     Raises:
         OSError: The output cannot be written.
@@ -246,6 +247,10 @@ def main(
     Each mask lies where its scan lies. Masks among the images are left out. What pictures mean is
     taken from params.yaml (data.pictures) where an option does not say it. Not for clinical use.
 
+    Files of one slice that lie in one folder and are of one patient (data.patient of params.yaml,
+    else the folder) are one scan, as in data/. A model with context or postprocessing looks at
+    whole scans: name their folders, and give each patient one.
+
     Example: python -m src.predict path/to/scans --out predictions --overlay
     """
     root = Path.cwd()
@@ -297,13 +302,35 @@ def main(
     unread = [finding for finding in images.findings if finding.severity == "error"]
     for finding in unread:
         _warn(images.root, finding.paths[0], f"found {finding.found}. {finding.remedy}")
+    stacks = each_alone(images)
+    if segmenter.needs_whole_scans:
+        rules = Rules(params.data.patient if params else None, None, Roles((), mask_words))
+        stacks = _whole_scans(images, rules, root / "data")
     out.mkdir(parents=True, exist_ok=True)
     keep_from_git(out, root)
     (out / TABLE).unlink(missing_ok=True)  # it would speak of masks that are being replaced
-    work = ScanWork(images, out, segmenter, wanted, scale, version)
+    work = ScanWork(images, stacks, out, segmenter, wanted, scale, version)
     with terminal.progress("segmenting", len(images.scans)) as tick:
         done = predict(work, out / TABLE, tick)
     _report(done, images, out, segmenter.class_names, unread=len(unread))
+
+
+def _whole_scans(images: Images, rules: Rules, data: Path) -> list[list[int]]:
+    """Which images are one scan for a model that looks at whole scans; says what was decided."""
+    stacks, unnamed = one_scan_each(images, rules, data)
+    several = [len(stack) for stack in stacks if len(stack) > 1]
+    if several:
+        terminal.console.print(
+            f"{sum(several)} files of one slice are {count_of(len(several), 'scan')}: those of one "
+            "patient in one folder are one, and this model looks at whole scans"
+        )
+    if unnamed:
+        terminal.warn(
+            f"{some_of(unnamed, 3)}: data.patient of params.yaml ({rules.patient}) does not say "
+            "whose they are, so those in one folder count as one patient's. Give each patient a "
+            "folder."
+        )
+    return stacks
 
 
 def _refuse_impossible(
@@ -365,13 +392,13 @@ def _report(
         path, reasons = done.doubtful[0]
         more = len(done.doubtful) > 1
         terminal.warn(
-            f"{count_of(len(done.doubtful), 'scan')} unlike the training data"
+            f"{count_of(len(done.doubtful), 'image')} unlike the training data"
             f"{', such as' if more else ':'} {path} ({reasons})"
             + (f"; see the column unlike_training of {out / TABLE}" if more else "")
         )
     values = ", ".join(f"{index} {name}" for index, name in enumerate(class_names))
     terminal.console.print(
-        f"{count_of(done.written, 'scan')} segmented" + (f" ({values})" if done.written else "")
+        f"{count_of(done.written, 'image')} segmented" + (f" ({values})" if done.written else "")
     )
     if done.written:
         terminal.console.print(f"Look at {out / TABLE} and at the masks in {out}")

@@ -23,7 +23,7 @@ from src.data.writers import (
 )
 from src.evaluation.uncertainty import normalised_entropy
 from src.figures import COLOURS
-from src.inference import cleaned, most_probable
+from src.inference import cleaned
 
 if TYPE_CHECKING:
     from src.inference import AnySegmenter
@@ -98,7 +98,7 @@ def check_values(scan: Scan) -> None:
 
 def segment_together(
     segmenter: AnySegmenter,
-    scans: Sequence[Scan],
+    stacks: Sequence[Sequence[Scan]],
     wanted: Wanted,
     *,
     on_slice: Callable[[], None] = lambda: None,
@@ -107,41 +107,50 @@ def segment_together(
 
     Args:
         segmenter: The model with its preprocessing.
-        scans: (D, H, W) each, in HU and finite. A single one, where the model sees neighbours.
+        stacks: Scans, each of one or several files in the order of their slices; a file is
+            (D, H, W), in HU and finite. A single one, where the model sees neighbours.
         wanted: What is needed of them.
         on_slice: Called after every slice; may raise to end the work.
 
     Returns:
-        Mask and maps of each, of its size.
+        Mask and maps of each file, of its size, in the order in which they are given.
 
     Raises:
         ValueError: A slice cannot be brought to what the network takes.
     """
+    scans = [scan for stack in stacks for scan in stack]
     owners = [(scan, place) for scan, one in enumerate(scans) for place in range(len(one.array))]
-    masks = [[np.empty(0, np.uint8)] * len(scan.array) for scan in scans]
+    masks = [np.empty(0, np.uint8)] * len(owners)
     uncertainty = [np.empty(scan.array.shape, np.float32) for scan in scans]
     by_class: list[NDArray[np.float32]] | None = None
     if wanted.probabilities:
         by_class = [
             np.empty((segmenter.num_classes, *scan.array.shape), np.float32) for scan in scans
         ]
-    # The whole stack in order: a network with context sees neighbours, cleaning sees the volume.
+    # The whole stack in order: a network with context sees neighbours.
     images = [image for scan in scans for image in scan.array]
     spacings = [scan.spacing_mm[1:] for scan in scans for _ in scan.array]
-    for number, probability in segmenter.each(images, spacings, batch_size=wanted.batch_size):
+    predicted = segmenter.each_with_mask(images, spacings, batch_size=wanted.batch_size)
+    for number, mask, probability in predicted:
         scan, place = owners[number]
-        masks[scan][place] = most_probable(probability)
+        masks[number] = mask
         uncertainty[scan][place] = normalised_entropy(probability)
         if by_class is not None:
             by_class[scan][:, place] = np.moveaxis(probability, -1, 0)
         on_slice()
+    start = 0
+    for stack in stacks:  # cleaning sees the whole stack too
+        end = start + sum(len(scan.array) for scan in stack)
+        masks[start:end] = cleaned(masks[start:end], segmenter.postprocessing)
+        start = end
     results = []
-    for scan, (slices, unsure) in enumerate(zip(masks, uncertainty, strict=True)):
-        mask = np.stack(cleaned(slices, segmenter.postprocessing))
-        foreground = unsure[mask > 0]
+    waiting = iter(masks)
+    for scan, unsure in enumerate(uncertainty):
+        whole = np.stack([next(waiting) for _ in unsure])
+        foreground = unsure[whole > 0]
         results.append(
             Prediction(
-                mask,
+                whole,
                 float(foreground.mean(dtype=np.float64)) if foreground.size else None,
                 unsure if wanted.uncertainty else None,
                 by_class[scan] if by_class is not None else None,
@@ -164,7 +173,7 @@ def segment(
     """
     scan = Scan(array, (1.0, *spacing_mm), None, None, str(array.dtype))
     check_values(scan)
-    [result] = segment_together(segmenter, [scan], wanted)
+    [result] = segment_together(segmenter, [[scan]], wanted)
     return result
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import closing, nullcontext
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from src import terminal
 from src.data.dicom import read_header
+from src.data.findings import some_of
 from src.data.images import Images
 from src.data.parallel import in_order
 from src.data.pictures import PictureScale
@@ -34,13 +35,15 @@ if TYPE_CHECKING:
     from src.inference import AnySegmenter
 
 TOGETHER = 8  # small pictures that go through the network as one batch
-SMALL_BYTES = 2**20  # of a file; a larger one is a batch by itself
+SMALL_BYTES = 2**20  # of the files of a scan; a larger one is a batch by itself
 
 Row = dict[str, Any]
 """A row of predictions.csv."""
 
-Group = list[tuple[ScanFile, Path]]
-"""Scans that are worked on together, and where the outputs of each go."""
+Stack = Sequence[int]
+"""Places in `Images.scans` of those that are one scan, in the order of their slices."""
+
+ALONE = "a single slice, where the model looks at all slices of a scan"
 
 
 class ScanWork:
@@ -49,6 +52,7 @@ class ScanWork:
     def __init__(
         self,
         images: Images,
+        stacks: Sequence[Stack],
         out: Path,
         segmenter: AnySegmenter,
         wanted: Wanted,
@@ -59,13 +63,15 @@ class ScanWork:
 
         Args:
             images: From `find_images`.
+            stacks: From `one_scan_each` where the model needs whole scans, else from `each_alone`.
             out: The output folder; it gets the same tree.
             segmenter: The model.
             wanted: What is written of each.
             scale: What pictures mean.
             version: What tells this model from others.
         """
-        self._images, self._out, self._segmenter = images, out, segmenter
+        self._images, self._stacks, self._out = images, stacks, out
+        self._segmenter = segmenter
         self._wanted, self._scale, self._version = wanted, scale, version
         self._stopped = threading.Event()
         # Reading and writing DICOM silence warnings of its libraries, which is not to be done by
@@ -95,49 +101,57 @@ class ScanWork:
         ]
 
     def rows(self) -> Generator[Row, None, None]:
-        """A row for each scan, in their order; closing it ends the work.
+        """A row for each image, in their order; closing it ends the work.
 
         Raises:
             OSError: The output cannot be written.
         """
         # Of large scans, one more than the network is at.
-        number = cores() + 1 if all(map(self._is_small, self._images.scans)) else 2
+        number = cores() + 1 if all(map(self._is_small, self._stacks)) else 2
         work = in_order(self._rows_of, self._groups(), number, on_end=self._stopped.set)
         with closing(work):
+            early: dict[int, Row] = {}  # images of a scan need not follow each other
+            place = 0
             for rows in work:
-                yield from rows
+                early |= rows
+                while place in early:
+                    yield early.pop(place)
+                    place += 1
 
-    def _groups(self) -> Iterator[Group]:
-        """Small pictures that follow each other, and each larger scan by itself."""
-        group: Group = []
-        for scan, stem in zip(self._images.scans, self._images.stems, strict=True):
-            small = self._is_small(scan)
-            if group and (not small or len(group) == TOGETHER):
+    def _groups(self) -> Iterator[list[Stack]]:
+        """Small scans that follow each other, and each larger scan by itself."""
+        group: list[Stack] = []
+        for stack in self._stacks:
+            shares = not self._segmenter.sees_neighbours and self._is_small(stack)
+            if group and (not shares or sum(map(len, group)) + len(stack) > TOGETHER):
                 yield group
                 group = []
-            group.append((scan, self._out / stem))
-            if not small:
+            group.append(stack)
+            if not shares:
                 yield group
                 group = []
         if group:
             yield group
 
-    def _is_small(self, scan: ScanFile) -> bool:
-        """Whether a scan is a picture that may share a batch with others."""
-        if scan.kind != "picture" or self._segmenter.sees_neighbours:
+    def _is_small(self, stack: Stack) -> bool:
+        """Whether a scan is of pictures, and small enough that several may be in memory."""
+        scans = [self._images.scans[number] for number in stack]
+        if any(scan.kind != "picture" for scan in scans):
             return False
         try:
-            return (self._images.root / scan.path).stat().st_size <= SMALL_BYTES
+            sizes = ((self._images.root / scan.path).stat().st_size for scan in scans)
+            return sum(sizes) <= SMALL_BYTES
         except OSError:  # reading it will say why
             return False
 
-    def _rows_of(self, group: Group) -> list[Row]:
+    def _rows_of(self, group: list[Stack]) -> dict[int, Row]:
+        """The row of each image by its place."""
         started = time.perf_counter()
-        rows: list[Row] = [
-            {"path": self._images.name_of(scan), "model": self._version} for scan, _ in group
-        ]
+        rows: dict[int, Row] = {}
         read: dict[int, Image] = {}
-        for number, (scan, _) in enumerate(group):
+        for number in (number for stack in group for number in stack):
+            scan = self._images.scans[number]
+            rows[number] = {"path": self._images.name_of(scan), "model": self._version}
             try:
                 read[number] = self._read(scan)
             except ValueError as error:
@@ -145,21 +159,39 @@ class ScanWork:
         results: list[Prediction] = []
         try:
             if read:
+                stacks = [[read[number].scan for number in stack if number in read]
+                          for stack in group]  # fmt: skip
                 results = segment_together(
-                    self._segmenter, [image.scan for image in read.values()], self._wanted,
-                    on_slice=self._go_on,
-                )  # fmt: skip
+                    self._segmenter, stacks, self._wanted, on_slice=self._go_on
+                )
         except ValueError as error:
             if len(group) > 1:  # one of them is to blame
-                return [row for one in group for row in self._rows_of([one])]
-            rows[0]["error"], read = str(error), {}
+                return {
+                    number: row for stack in group for number, row in self._rows_of([stack]).items()
+                }
+            for number in read:
+                rows[number]["error"] = str(error)
+            read = {}
+        doubts = {number: doubt for stack in group for number, doubt in self._of_stack(stack, read)}
         for (number, image), result in zip(read.items(), results, strict=True):
             try:
-                rows[number] |= self._written(group[number], image, result)
+                rows[number] |= self._written(number, image, result, doubts[number])
             except ValueError as error:
                 rows[number]["error"] = str(error)
-        seconds = round((time.perf_counter() - started) / len(group), 6)
-        return [row | {"seconds": seconds} for row in rows]
+        seconds = round((time.perf_counter() - started) / len(rows), 6)
+        return {number: row | {"seconds": seconds} for number, row in rows.items()}
+
+    def _of_stack(self, stack: Stack, read: dict[int, Image]) -> Iterator[tuple[int, list[str]]]:
+        """What is doubtful about each image of a scan because of the others, or for want of any."""
+        there = [number for number in stack if number in read]
+        doubts = []
+        if self._segmenter.needs_whole_scans:
+            depth = sum(len(read[number].scan.array) for number in there)
+            doubts += [ALONE] if depth == 1 else []
+            lacks = [self._images.scans[number].path for number in stack if number not in read]
+            if lacks:
+                doubts.append(f"the scan lacks {some_of(lacks, 3)}, which could not be read")
+        yield from ((number, doubts) for number in there)
 
     def _read(self, scan: ScanFile) -> Image:
         root = self._images.root
@@ -176,11 +208,12 @@ class ScanWork:
         check_values(loaded)
         return Image(loaded, scan.kind, files, header.modality if header else "")
 
-    def _written(self, job: tuple[ScanFile, Path], image: Image, result: Prediction) -> Row:
-        """Writes the files of a scan; its row."""
-        (scan, stem), segmenter = job, self._segmenter
+    def _written(self, number: int, image: Image, result: Prediction, doubts: Sequence[str]) -> Row:
+        """Writes the files of an image; what its row says of them."""
+        scan, segmenter = self._images.scans[number], self._segmenter
+        stem = self._out / self._images.stems[number]
         thickness, y, x = image.scan.spacing_mm
-        doubts = unlike_training(image, segmenter)
+        doubts = [*unlike_training(image, segmenter), *doubts]
         doubts += [self._uneven[scan.path]] if scan.path in self._uneven else []
         with self._alone(scan.kind):
             self._go_on()

@@ -19,7 +19,8 @@ def main(
 ) -> None:
     """Serves the champion on 127.0.0.1: slices in HU in, masks out; Ctrl-C ends it.
 
-    It takes JSON alone: MLflow's server has no binary form for arrays of any size. For folders of
+    The slices of a request are one scan where the model has context or postprocessing. It takes
+    JSON alone: MLflow's server has no binary form for arrays of any size. For folders of
     scans `python -m src.predict` is faster, and keeps their geometry.
 
     Example: python -m src.serve --port 5003

@@ -105,6 +105,17 @@ def test_the_temperature_changes_probabilities_and_no_mask():
     np.testing.assert_array_equal(untouched, plain.probabilities(images)[0])
 
 
+def test_a_mask_is_of_what_the_network_says_even_where_the_temperature_makes_a_tie():
+    # x = 2 ** -11 and the logit is 4.9e-7: at a temperature of 20 its exponential rounds to 1.
+    model = segmenter([[[1e-3]]], temperature=20.0)
+    images = [np.full((2, 3), 0.0977)]
+    [(_, mask, probability)] = model.each_with_mask(images)
+    np.testing.assert_array_equal(mask, model.masks(images)[0])
+    assert (mask == 1).all()
+    assert (probability[..., 0] == probability[..., 1]).all()
+    np.testing.assert_array_equal(probability, model.probabilities(images)[0])
+
+
 def test_runs_with_dropout_differ_from_the_model_and_can_be_repeated():
     import keras
 

@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 from math import log
 from pathlib import Path
+from typing import Any
 
 import cv2
 import highdicom as hd
@@ -15,6 +16,7 @@ import SimpleITK as sitk  # noqa: N813
 
 from src import predict, terminal, tracking
 from src.data.preprocessing import Preprocessing
+from src.postprocessing import Postprocessing
 from src.stages.audit import DEMO_HASH
 from tests.data.conftest import organ, write_picture, write_series, write_volume
 from tests.tiny_models import NATIVE, expected_mask, save_threshold_model, save_unet
@@ -198,6 +200,142 @@ def test_maps_and_overlays_are_written_on_demand(here: Path, command) -> None:
     assert sorted(path.name for path in (out / "v_overlay").iterdir()) == ["000.png", "001.png"]
 
 
+# --- What was scored ------------------------------------------------------------------------------
+
+
+def write_patients(data: Path) -> None:
+    """images/FOLDER/a_1.png to b_10.png, ten in each of two folders, and their masks."""
+    for number, folder in enumerate(("Doe", "Roe")):
+        for name in (f"{letter}_{place}.png" for letter in "ab" for place in (1, 2, 3, 9, 10)):
+            write_ct(data / "images" / folder / name, 100 * number + sum(name.encode()))
+            write_picture(data / "masks" / folder / name, organ(size=20)[0, :12])
+
+
+def scored_masks(root: Path, folder: Path) -> dict[str, np.ndarray]:
+    """Path below data/ of each image -> its mask as `evaluate` scores it."""
+    from src.config import load_params
+    from src.data.cases import build_cases
+    from src.data.pictures import PictureScale
+    from src.inference import load_segmenter
+    from src.stages.evaluate import evaluate
+
+    params = load_params(root / "params.yaml")
+    cases, _, findings = build_cases(
+        root / "data", classes=params.data.classes, labels=params.data.labels,
+        image_words=params.data.image_words, mask_words=params.data.mask_words,
+        patient=params.data.patient, source=None, workers=1,
+        pictures=PictureScale(**params.data.pictures.model_dump()),
+    )  # fmt: skip
+    assert findings == []
+    kept = root / "scored"
+    kept.mkdir()
+    evaluate(root / "data", cases, load_segmenter(folder), params, predictions=kept)
+    masks: dict[str, np.ndarray] = {}
+    for path in kept.iterdir():
+        with np.load(path) as slices:
+            code = path.name.rpartition("_")[0]
+            masks |= {f"{code}/{number}": slices[number] for number in slices.files}
+    return {row.image_path: masks[row.case_pseudonym] for row in cases.itertuples()}
+
+
+@pytest.mark.parametrize("rule", [None, "(?P<patient>[ab])_[0-9]+[.]png$"])
+@pytest.mark.parametrize(
+    "used",
+    [
+        {"postprocessing": Postprocessing((1, 2), (1,)), "temperature": 1.5},
+        {"context": 1},
+        {"context": 1, "postprocessing": Postprocessing((2,), ())},
+    ],
+)
+def test_a_folder_of_slices_gets_the_masks_that_were_scored(
+    here: Path, command, used: dict[str, Any], rule: str | None
+) -> None:
+    write_patients(here / "data")
+    if rule:
+        text = (here / "params.yaml").read_text(encoding="utf-8")
+        text = text.replace("patient: null", f"patient: '{rule}'")
+        (here / "params.yaml").write_text(text, encoding="utf-8")
+    folder = save_threshold_model(here / "models" / "whole", **used)
+    scored = scored_masks(here, folder)
+    code, _, warned = command("data/images", "--out", "out", model=str(folder))
+    assert code == 0, warned
+    found = {f"images/{row['path']}": png(here / "out" / row["mask"]) for row in rows(here / "out")}
+    assert len(found) == 20
+    for path, mask in scored.items():
+        np.testing.assert_array_equal(found[path], mask, err_msg=path)
+    # A slice by itself gets another mask, so that it matters what is one scan.
+    command("data/images/Doe/a_2.png", "--out", "alone", model=str(folder))
+    assert (png(here / "alone" / "a_2_mask.png") != scored["images/Doe/a_2.png"]).any()
+
+
+@pytest.fixture
+def whole(models: Path) -> str:
+    """A model that keeps the largest component of a scan."""
+    folder = models / "whole"
+    if not folder.exists():
+        steps = Postprocessing(largest_component=(1, 2))
+        save_threshold_model(folder, postprocessing=steps, spacing_mm=(2.5, 2.5))
+    return folder.name
+
+
+def test_it_is_said_which_files_are_one_scan_and_that_a_single_slice_is_one_by_itself(
+    here: Path, command, whole: str
+) -> None:
+    for path in ("a/1.png", "a/2.png", "b/1.png", "b/2.png", "c/1.png"):
+        write_ct(here / "in" / path, 1)
+    _, printed, warned = command("in", "--out", "out", model=whole)
+    assert "4 files of one slice are 2 scans: those of one patient in one folder are one" in printed
+    note = "a single slice, where the model looks at all slices of a scan"
+    assert [row["unlike_training"] for row in rows(here / "out")] == ["", "", "", "", note]
+    assert f"1 image unlike the training data: c/1.png ({note})" in warned
+    # A model that looks at slices alone has nothing to say of it.
+    _, printed, warned = command("in", "--out", "slices")
+    assert "of one slice" not in printed + warned
+    assert all("slice" not in row["unlike_training"] for row in rows(here / "slices"))
+
+
+def test_where_the_rule_for_patients_does_not_fit_a_folder_is_one_and_that_is_said(
+    here: Path, command, whole: str
+) -> None:
+    text = (here / "params.yaml").read_text(encoding="utf-8")
+    text = text.replace("patient: null", "patient: '^images/(?P<patient>[^_]+)_'")
+    (here / "params.yaml").write_text(text, encoding="utf-8")
+    for name in ("P1_1", "P1_2", "P2_1", "P2_2"):
+        write_ct(here / "new" / f"{name}.png", 1)
+        write_ct(here / "data" / "images" / f"{name}.png", 1)
+    _, printed, warned = command("new", "--out", "a", model=whole)
+    assert "4 files of one slice are 1 scan:" in printed
+    told = "data.patient of params.yaml (^images/(?P<patient>[^_]+)_) does not say whose they are"
+    assert f"P1_1.png, P1_2.png, P2_1.png and 1 more: {told}" in warned
+    _, printed, warned = command("data/images", "--out", "b", model=whole)
+    assert "4 files of one slice are 2 scans:" in printed
+    assert "whose they are" not in warned
+
+
+def test_a_scan_that_lacks_a_slice_is_doubtful(here: Path, command, whole: str) -> None:
+    for place in (1, 2, 3):
+        write_ct(here / "in" / f"{place}.png", place)
+    (here / "in" / "2.png").write_bytes(b"")
+    code, _, warned = command("in", "--out", "out", model=whole)
+    assert code == 1
+    assert "in/2.png: found an empty file" in warned
+    one, two, three = rows(here / "out")
+    assert two["mask"] == ""
+    for row in (one, three):
+        assert row["unlike_training"] == "the scan lacks 2.png, which could not be read"
+        assert (here / "out" / row["mask"]).is_file()
+
+
+def test_rows_stay_in_the_order_of_the_paths_where_a_scan_lies_around_another(
+    here: Path, command, whole: str
+) -> None:
+    paths = ["a.png", "m/1.png", "m/2.png", "z.png"]
+    for path in paths:
+        write_ct(here / "in" / path, 1)
+    assert command("in", "--out", "out", model=whole)[0] == 0
+    assert [row["path"] for row in rows(here / "out")] == paths
+
+
 # --- The table ------------------------------------------------------------------------------------
 
 
@@ -225,10 +363,10 @@ def test_what_is_unlike_the_training_data_stands_in_the_table(here: Path, comman
     far, near = rows(here / "out")
     assert far["unlike_training"] == "pixels of 0.75 x 2 mm, 0.75 x 0.5 mm in training"
     assert near["unlike_training"] == ""
-    assert "1 scan unlike the training data: far.mha (pixels of 0.75 x 2 mm, 0.75 x" in warned
+    assert "1 image unlike the training data: far.mha (pixels of 0.75 x 2 mm, 0.75 x" in warned
     write_volume(here / "in" / "further.mha", hu(2), spacing=(2.0, 0.75, 4.0))
     _, _, warned = command("in", "--out", "out", "--overwrite")
-    assert "2 scans unlike the training data, such as far.mha (pixels of 0.75 x 2 mm" in warned
+    assert "2 images unlike the training data, such as far.mha (pixels of 0.75 x 2 mm" in warned
     assert "see the column unlike_training of out/predictions.csv" in warned
 
 
@@ -440,7 +578,7 @@ def test_a_bad_scan_is_named_the_others_are_written_and_the_exit_code_is_one(
     assert [line for line in lines if "2.png: found a PNG without its end marker" in line]
     assert [line for line in lines if "holes.nii.gz: found values that are not numbers" in line]
     assert "2 files could not be segmented" in lines[-1]
-    assert "2 scans segmented" in printed
+    assert "2 images segmented" in printed
     assert (here / "out" / "1_mask.png").is_file()
     assert (here / "out" / "3_mask.png").is_file()
     assert not list((here / "out").glob("2_*"))
@@ -596,7 +734,7 @@ def test_without_params_yaml_a_warning_says_that_masks_are_not_told_apart(
 
 
 def test_an_interrupted_run_leaves_no_table(here: Path, models: Path) -> None:
-    from src.data.images import find_images
+    from src.data.images import each_alone, find_images
     from src.data.pictures import PictureScale
     from src.inference import load_segmenter
     from src.prediction import Wanted
@@ -608,9 +746,10 @@ def test_an_interrupted_run_leaves_no_table(here: Path, models: Path) -> None:
     def interrupt() -> None:
         raise KeyboardInterrupt
 
+    images = find_images([here / "in"], ())
     work = ScanWork(
-        find_images([here / "in"], ()), here / "out", load_segmenter(models / "threshold"),
-        Wanted(), PictureScale(1, -1024, (1, 1), 1), version="a",
+        images, each_alone(images), here / "out", load_segmenter(models / "threshold"), Wanted(),
+        PictureScale(1, -1024, (1, 1), 1), version="a",
     )  # fmt: skip
     with pytest.raises(KeyboardInterrupt):
         predict.predict(work, here / "out" / predict.TABLE, interrupt)

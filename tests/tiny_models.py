@@ -25,19 +25,25 @@ def card(**changes: object) -> ModelCard:
     return ModelCard(**(settings | changes))  # type: ignore[arg-type]
 
 
-def save_threshold_model(folder: Path, settings: Preprocessing = NATIVE) -> Path:
+def save_threshold_model(
+    folder: Path, settings: Preprocessing = NATIVE, *, context: int = 0, **changes: object
+) -> Path:
     """A network that says background up to 0 HU, organ up to 50 HU, and lesion above.
 
     The window maps 0 HU to x = 0 and 50 HU to x = 0.25; the logits 0, 40 x and 80 x - 10 cross
-    there.
+    there. With context, x of the organ is that of the first slice seen, and of the lesion that of
+    the last. `changes` are of its card.
     """
     import keras
 
-    inputs = keras.Input((None, None, 1))
+    inputs = keras.Input((None, None, 2 * context + 1))
     layer = keras.layers.Conv2D(3, 1, activation="softmax")
     model = keras.Model(inputs, layer(inputs), name="threshold")
-    layer.set_weights([np.array([[[[0.0, 40.0, 80.0]]]]), np.array([0.0, 0.0, -10.0])])
-    save_model(folder, model, card(architecture="threshold", depth=0), settings)
+    kernel = np.zeros((1, 1, 2 * context + 1, 3))
+    kernel[0, 0, 0, 1], kernel[0, 0, -1, 2] = 40.0, 80.0
+    layer.set_weights([kernel, np.array([0.0, 0.0, -10.0])])
+    used = card(architecture="threshold", depth=0, context=context, **changes)
+    save_model(folder, model, used, settings)
     return folder
 
 

@@ -1,16 +1,19 @@
-"""What there is to segment: the images in a file or folder, told from masks by their names."""
+"""What there is to segment: the images in a file or folder, and which of them are one scan."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from src.data.findings import Finding, count_of
+from src.data.patients import Rules
+from src.data.readers import holds_several
 from src.data.roles import Roles
 from src.data.scans import ScanFile, list_scans, scan_at, split_suffix
+from src.data.stacks import Slice, stacks
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,61 @@ def find_images(sources: Sequence[Path], mask_words: Sequence[str]) -> Images:
             "makes it a mask."
         )
     return Images(root, scans, _stems(root, scans), masks, findings)
+
+
+def each_alone(images: Images) -> list[list[int]]:
+    """Every image as a scan of its own, for a model that looks at slices alone."""
+    return [[number] for number in range(len(images.scans))]
+
+
+def one_scan_each(images: Images, rules: Rules, data: Path) -> tuple[list[list[int]], list[str]]:
+    """Which images are one scan, by the rule of the case table (`src.data.stacks.stacks`).
+
+    So a model that looks at whole scans is shown what it was scored on: files of one slice that lie
+    in one folder and are of one patient, such as a folder of PNG slices, are one scan.
+
+    Args:
+        images: From `find_images`.
+        rules: Who the patient is. Where they do not say it, all in the folder are one patient.
+        data: The data folder: of an image in it the rules are shown the path that the case table
+            has; of any other the path below the INPUT.
+
+    Returns:
+        Places in `images.scans`, scan by scan and in the order of the slices; and the paths of
+        those whose patient the rules do not tell although it matters.
+    """
+    root, data = images.root.resolve(), data.resolve()
+    inside = "" if root == data or data not in root.parents else f"{root.relative_to(data)}/"
+    told = [_patient(rules, scan, inside) for scan in images.scans]
+    slices = [
+        Slice(patient or "", scan.files[0], scan.series, scan.first)
+        for patient, scan in zip(told, images.scans, strict=True)
+    ]
+    found = stacks(slices, ())
+    shared = {
+        images.scans[number].files[0]
+        for stack in found
+        if len(stack) > 1  # else nothing depends on it, and no file needs to be opened
+        for number in stack
+        if holds_several(images.root, images.scans[number])
+    }
+    found = stacks(slices, shared) if shared else found
+    unnamed = [
+        images.scans[number].path
+        for stack in found
+        if len(stack) > 1
+        for number in stack
+        if told[number] is None
+    ]
+    return found, sorted(unnamed)
+
+
+def _patient(rules: Rules, image: ScanFile, inside: str) -> str | None:
+    """The patient of an image, "" where it is the one of the folder; None where no rule fits."""
+    if rules.patient is None:
+        return ""
+    patient = rules.patient_of(replace(image, files=(inside + image.files[0],)))
+    return None if isinstance(patient, Finding) else patient
 
 
 def _placed(source: Path) -> Path:

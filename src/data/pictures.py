@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp")
+_HEAD = 1 << 16  # bytes, among which a PNG says whether it is animated
 
 
 @dataclass(frozen=True)
@@ -91,13 +92,24 @@ def decode(path: Path | str, name: str) -> NDArray[Any]:
 def _pages(content: bytes) -> Sequence[NDArray[Any]]:
     """The decoded pages; none where they cannot be decoded."""
     buffer = np.frombuffer(content, np.uint8)
-    # An animated PNG says so before its first pixels.
-    animated = content.startswith(b"\x89PNG") and b"acTL" in content[: content.find(b"IDAT")]
-    if animated or content.startswith((b"II", b"MM")):
+    if _is_animated(content) or content.startswith((b"II", b"MM")):
         whole, pages = cv2.imdecodemulti(buffer, cv2.IMREAD_UNCHANGED)
         return pages if whole else ()
     page = cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED)  # quicker for what has one page only
     return () if page is None else (page,)
+
+
+def holds_several(path: Path) -> bool:
+    """Whether a picture has several pages, by its head alone; False where it cannot be read."""
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(_HEAD)
+        if head.startswith((b"II", b"MM")):
+            cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+            return cv2.imcount(str(path), cv2.IMREAD_UNCHANGED) > 1
+    except (OSError, cv2.error):
+        return False
+    return _is_animated(head)
 
 
 def single_channel(stack: NDArray[Any], name: str) -> NDArray[Any]:
@@ -115,6 +127,11 @@ def single_channel(stack: NDArray[Any], name: str) -> NDArray[Any]:
         "values, best as 16-bit PNG; if it is a mask, let a word of data.mask_words stand in its "
         "name or folder."
     )
+
+
+def _is_animated(content: bytes) -> bool:
+    """Whether a file is an animated PNG, which says so before its first pixels."""
+    return content.startswith(b"\x89PNG") and b"acTL" in content[: content.find(b"IDAT")]
 
 
 def _unreadable(name: str, problem: str) -> ValueError:

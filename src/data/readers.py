@@ -26,6 +26,7 @@ __all__ = [
     "PictureScale",
     "Scan",
     "ScanFile",
+    "holds_several",
     "list_scans",
     "read_image_slice",
     "read_labels",
@@ -143,6 +144,19 @@ def read_labels(root: Path, scan: ScanFile, scale: PictureScale) -> Scan:
     stored = read_stored(root, scan, scale)
     labels = _label_values(stored, scan)
     return stored if labels is stored.array else replace(stored, array=labels)
+
+
+def holds_several(root: Path, scan: ScanFile) -> bool:
+    """Whether a scan has several slices, by the head of its file; False if that cannot be read.
+
+    Args:
+        root: The folder that the scan's paths are relative to.
+        scan: An image.
+    """
+    if len(scan.files) > 1:
+        return True
+    held = pictures if scan.kind == "picture" else volumes
+    return held.holds_several(root / scan.files[0])
 
 
 _type_name = cache(str)  # NumPy takes as long for it as for a small picture's range of values

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from collections.abc import Container, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,13 +13,42 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def volumes_and_positions(cases: pd.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The scan of each slice and its place in it.
+class Slice(NamedTuple):
+    """What says to which scan a slice belongs, by the names of the case table's columns."""
+
+    patient: str
+    image_path: str
+    series: str
+    slice: int
+
+
+def stacks(slices: Sequence[Slice], shared: Container[str]) -> list[list[int]]:
+    """Which slices are one scan: the one rule for what is trained, scored and predicted.
 
     A file of several slices is a scan. Files of one slice are one scan where they lie in one
     folder and are of one patient and one DICOM series: in the order of `slice` (of a DICOM series
     the place), and where that is the same of their names, with numbers in them compared as numbers
     (2.png before 10.png).
+
+    Args:
+        slices: In any order.
+        shared: Paths of the files of several slices.
+
+    Returns:
+        Rows of `slices`, scan by scan, each in the order of the stack; the scan of the first row
+        first.
+    """
+    folders: dict[tuple[str, ...], list[int]] = {}
+    for row, (patient, path, series, _) in enumerate(slices):
+        name = path if path in shared else path.rpartition("/")[0]
+        folders.setdefault((patient, name, series), []).append(row)
+    for rows in folders.values():
+        rows.sort(key=lambda row: (slices[row].slice, _natural(slices[row].image_path)))
+    return sorted(folders.values(), key=min)
+
+
+def volumes_and_positions(cases: pd.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The scan of each slice of a case table and its place in it; see `stacks`.
 
     Args:
         cases: The case table: patient, image_path, series and slice of each row.
@@ -29,17 +59,10 @@ def volumes_and_positions(cases: pd.DataFrame) -> tuple[NDArray[np.int64], NDArr
     """
     in_file = cases["image_path"].value_counts()
     shared = {path for path, number in in_file.items() if number > 1}
-    folders: dict[tuple[str, ...], list[int]] = {}
-    paths, places = cases["image_path"].tolist(), cases["slice"].tolist()
-    columns = zip(cases["patient"], paths, cases["series"], strict=True)
-    for row, (patient, path, series) in enumerate(columns):
-        name = path if path in shared else path.rpartition("/")[0]
-        folders.setdefault((patient, name, series), []).append(row)
-
+    columns = (cases[name].tolist() for name in Slice._fields)
+    slices = [Slice(*row) for row in zip(*columns, strict=True)]
     volumes, positions = np.zeros(len(cases), np.int64), np.zeros(len(cases), np.int64)
-    for rows in folders.values():
-        rows.sort(key=lambda row: (places[row], _natural(paths[row])))
-    for volume, rows in enumerate(sorted(folders.values(), key=min)):
+    for volume, rows in enumerate(stacks(slices, shared)):
         volumes[rows] = volume
         positions[rows] = np.arange(len(rows))
     return volumes, positions

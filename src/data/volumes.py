@@ -82,6 +82,20 @@ def read_volume(path: Path, name: str) -> Scan:
     return Scan(array, (z, y, x), image.GetOrigin(), image.GetDirection(), stored)
 
 
+def holds_several(path: Path) -> bool:
+    """Whether a file has several slices, by its head alone; False where it cannot be read."""
+    import SimpleITK as sitk  # noqa: N813 - the name that its manual uses
+
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError:
+        return False
+    return bool(math.prod(reader.GetSize()[2:]) > 1)
+
+
 def _unreadable(name: str, problem: str) -> ValueError:
     return ValueError(f"{name}: found {problem}, expected a whole volume. Copy or export it again.")
 

@@ -109,6 +109,13 @@ class Ensemble:
                 if len(waiting[number]) == len(models):
                     yield number, np.mean(waiting.pop(number), axis=0, dtype=np.float32)
 
+    def each_with_mask(
+        self, images_hu: Images, spacing_mm: Spacings = None, *, batch_size: int = 16
+    ) -> Iterator[tuple[int, NDArray[np.uint8], NDArray[np.float32]]]:
+        """`each` with the most probable class of each pixel; see `Segmenter.each_with_mask`."""
+        for number, probability in self.each(images_hu, spacing_mm, batch_size=batch_size):
+            yield number, most_probable(probability), probability
+
     def masks(
         self, images_hu: Images, spacing_mm: Spacings = None, *, batch_size: int = 16
     ) -> list[NDArray[np.uint8]]:

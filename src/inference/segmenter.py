@@ -205,6 +205,31 @@ class Segmenter:
                 restored = apply_temperature(restored, self.card.temperature)
             yield number, restored
 
+    def each_with_mask(
+        self, images_hu: Images, spacing_mm: Spacings = None, *, batch_size: int = 16
+    ) -> Iterator[tuple[int, NDArray[np.uint8], NDArray[np.float32]]]:
+        """`each` with the most probable class of each pixel, as it is scored.
+
+        Args:
+            images_hu: As in `probabilities`.
+            spacing_mm: As in `probabilities`.
+            batch_size: As in `probabilities`.
+
+        Yields:
+            Number of the slice, its (H, W) uint8 class indices, not cleaned, and its (H, W, C)
+            float32 probabilities, in any order.
+
+        Raises:
+            ValueError: As in `probabilities`.
+        """
+        # By what the network says: at another temperature two classes may become equally probable.
+        plain = self.changed(temperature=1.0)
+        for number, before in plain.each(images_hu, spacing_mm, batch_size=batch_size):
+            after = before
+            if self.card.temperature != 1:
+                after = apply_temperature(before, self.card.temperature)
+            yield number, most_probable(before), after
+
     def masks(
         self, images_hu: Images, spacing_mm: Spacings = None, *, batch_size: int = 16
     ) -> list[NDArray[np.uint8]]:

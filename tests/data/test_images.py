@@ -1,11 +1,19 @@
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
-from src.data.images import find_images
+from src.data.images import find_images, one_scan_each
+from src.data.patients import Rules
+from src.data.roles import Roles
+from src.stages.scans import scans_of
 from tests.data.conftest import (
+    IMAGE_WORDS,
     MASK_WORDS,
+    Build,
     ct,
     organ,
     write_ct_picture,
@@ -133,3 +141,84 @@ def test_a_folder_of_masks_alone_is_an_error_that_names_the_words(tmp_path: Path
 def test_a_path_where_nothing_is_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="nowhere: no such file or folder"):
         find_images([tmp_path / "nowhere"], MASK_WORDS)
+
+
+# --- Which images are one scan --------------------------------------------------------------------
+
+
+def write_pages(path: Path, array: np.ndarray) -> None:
+    """A picture, of several pages where that is a TIFF: labels, or HU."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    values = array if array.dtype == np.uint8 else (array + 1024).astype(np.uint16)
+    assert cv2.imwritemulti(str(path), [*values])
+
+
+def write_mixture(root: Path) -> None:
+    """Single slices of every kind, in folders of their own and beside what has several slices."""
+
+    def both(folder: str, name: str, write: Callable[[Path, np.ndarray], Any], depth: int) -> None:
+        seed = sum(f"{folder}/{name}".encode())
+        write(root / "images" / folder / name, ct(seed, depth=depth))
+        write(root / "masks" / folder / name, organ(depth=depth))
+
+    for place in (10, 9, 1, 2):
+        both("P1", f"{place}.png", write_pages, 1)
+        both("P1/later", f"{place}.nii.gz", write_volume, 1)
+        both("P2", f"b_{place}.tif", write_pages, 1)
+    for name in ("a.tif", "z.tif"):
+        both("P2", name, write_pages, 3)
+    for name in ("3.mha", "5.nrrd"):
+        both("P3", name, write_volume, 2)
+    for name in ("4.mha", "1.nrrd"):
+        both("P3", name, write_volume, 1)
+    for name in ("a", "b"):
+        files = [f"{name}{number}.dcm" for number in (3, 1, 2)]
+        sets = write_series(root / "images" / "P4", ct(sum(name.encode()), depth=3), name=name,
+                            names=files)  # fmt: skip
+        write_segmentation(root / "masks" / f"{name}.dcm", sets, organ(depth=3)[..., np.newaxis])
+
+
+# The last one tells files of a folder apart: 1.png and 10.png are of patient 1, 2.png is of 2.
+@pytest.mark.parametrize(
+    "rule", [None, "^images/(?P<patient>P[0-9])/", "(?P<patient>[0-9a-z])[0-9_]*[.][a-z.]+$"]
+)
+def test_images_are_one_scan_where_they_are_in_the_case_table(
+    tmp_path: Path, build: Build, rule: str | None
+) -> None:
+    write_mixture(tmp_path)
+    table, _ = build(patient=rule)
+    # A file of several slices stands in a row for each.
+    scored = [list(dict.fromkeys(row.image_path for row in scan)) for scan in scans_of(table)]
+    found = find_images([tmp_path / "images"], MASK_WORDS)
+    rules = Rules(rule, None, Roles(IMAGE_WORDS, MASK_WORDS))
+    stacks, _ = one_scan_each(found, rules, tmp_path)
+    assert sorted(number for stack in stacks for number in stack) == [*range(len(found.scans))]
+    predicted = [
+        [f"images/{file}" for number in stack for file in found.scans[number].files]
+        for stack in stacks
+    ]
+    assert sorted(predicted) == sorted(scored)
+
+
+def test_pictures_that_no_folder_names_are_one_scan_and_several_pages_one_each(
+    tmp_path: Path,
+) -> None:
+    for place in (10, 9, 1):
+        write_ct_picture(tmp_path / f"{place}.png", place)
+    write_pages(tmp_path / "2.tif", ct(2, depth=3))
+    found = find_images([tmp_path], MASK_WORDS)
+    stacks, unnamed = one_scan_each(found, Rules(None, None, Roles((), ())), tmp_path / "data")
+    paths = [[found.scans[number].path for number in stack] for stack in stacks]
+    assert paths == [["1.png", "9.png", "10.png"], ["2.tif"]]
+    assert unnamed == []
+
+
+def test_a_file_that_cannot_be_opened_is_a_slice_of_its_folder(tmp_path: Path) -> None:
+    write_ct_picture(tmp_path / "1.png", 1)
+    for name in ("2.png", "3.tif", "4.nii.gz"):
+        (tmp_path / name).symlink_to("nowhere")
+    (tmp_path / "5.tif").write_bytes(b"II*\0")
+    (tmp_path / "6.mha").write_bytes(b"")
+    found = find_images([tmp_path], MASK_WORDS)
+    stacks, _ = one_scan_each(found, Rules(None, None, Roles((), ())), tmp_path / "data")
+    assert stacks == [[0, 1, 2, 3, 4, 5]]
