@@ -15,6 +15,7 @@ from src.config import Params, load_params
 from src.data.findings import count_of
 from src.data.patients import Rules
 from src.data.roles import Roles
+from src.evaluation.overlap import MEAN_FOREGROUND
 from src.external import (
     Comparison,
     check_name,
@@ -77,9 +78,14 @@ def class_names(labels: Labels, known: Sequence[str]) -> tuple[str, ...]:
         value), then the others as they are given.
 
     Raises:
-        ValueError: Fewer than two classes.
+        ValueError: Fewer than two classes, or one with the name of the mean over classes.
     """
     named = list(dict.fromkeys(labels.values()))
+    if MEAN_FOREGROUND in named:
+        raise ValueError(
+            f"--labels: found a class {MEAN_FOREGROUND!r}, expected another name: the tables give "
+            "this one to the mean over classes. Rename the class."
+        )
     if known and set(named) <= set(known):
         return tuple(known)
     if len(named) < 2:

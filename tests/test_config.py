@@ -7,6 +7,8 @@ import pytest
 
 from src import models
 from src.config import ARCHITECTURES, LOSS_PARAMETERS, Params, load_params, public_parameters
+from src.config.groups import MEAN_OF_CLASSES
+from src.evaluation.overlap import check_class_names
 
 ROOT = Path(__file__).parent.parent
 
@@ -45,6 +47,20 @@ def test_a_misspelt_parameter_is_named_with_its_line_and_the_likely_name(tmp_pat
 def test_a_misspelt_parameter_within_a_choice_is_named(tmp_path: Path) -> None:
     message = wrong(tmp_path, "level: 40", "levle: 40")
     assert "prepare.window.levle: unknown parameter; did you mean level?" in message
+
+
+def test_a_class_with_the_name_of_the_mean_is_refused_before_anything_is_trained(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(ValueError, match="Rename the class"):  # what would come after a training
+        check_class_names(["background", MEAN_OF_CLASSES], 2)
+    message = wrong(
+        tmp_path,
+        *("[background, organ, lesion]", "[background, mean_foreground, lesion]"),
+        *("1: organ", "1: mean_foreground"),
+    )
+    assert "data.classes: 'mean_foreground' names the mean over classes in every" in message
+    assert "has 1 wrong line" in message
 
 
 def test_a_value_out_of_range_is_shown(tmp_path: Path) -> None:

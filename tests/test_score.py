@@ -388,6 +388,7 @@ def test_pictures_need_a_spacing_labels_and_a_patient(here: Path, command) -> No
         (("--labels", "0=background,0=lesion"), "found 0 twice"),
         (("--labels", "#ffffff=background,255=lesion"), "found #ffffff and 255, which are the sa"),
         (("--labels", "0=background,#ff0000=a,#FF0000=b"), "found #ff0000 and #FF0000, which"),
+        (("--labels", "0=background,1=mean_foreground"), "--labels: found a class 'mean_foregr"),
         ((*LABELS, "--prediction-labels", "1=organ"), "names organ, expected classes of the truth"),
         ((*LABELS, "--patient", "[^/]+"), "expected a group named patient"),
         ((*LABELS, "--patient", "(?P<patient>"), "missing ), unterminated subpattern"),

@@ -20,6 +20,8 @@ LOSS_PARAMETERS = {  # likewise: what src.models.losses takes beside class weigh
     "focal_tversky": ("batch", "alpha", "beta", "gamma"),
 }
 
+MEAN_OF_CLASSES = "mean_foreground"  # likewise: what src.evaluation.overlap calls the mean
+
 ARCHITECTURE = "architecture"  # in tune.space: the network; architectures is a list
 NOT_SEARCHED = {  # parameters of `train` that a study must not change, and why
     "architectures": f"name the networks under {ARCHITECTURE}",
@@ -114,6 +116,12 @@ class Data(Group):
                 yield Mismatch(
                     "classes", f"names take letters, digits, '_', '.' and '-', got {name!r}"
                 )
+        if MEAN_OF_CLASSES in self.classes:
+            yield Mismatch(
+                "classes",
+                f"{MEAN_OF_CLASSES!r} names the mean over classes in every table of scores: rename "
+                "the class",
+            )
         known: dict[int, int | str] = {}
         for value, name in self.labels.items():
             if isinstance(value, str) and not re.fullmatch("#[0-9a-fA-F]{6}", value):
