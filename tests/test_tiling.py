@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from src.tiling import Tiling, importance, mean_over_flips, sliding_window, starts
 
@@ -26,10 +28,41 @@ def run(forward, picture, patch_size, overlap=0.5, batch_size=3):
         (9, 4, 0.5, [0, 2, 3, 5]),  # 5 to go: three steps of 5/3, rounded
         (10, 4, 0.0, [0, 3, 6]),  # two steps of at most 4
         (6, 4, 0.9, [0, 1, 2]),  # a step is never less than a pixel
+        # 9 to go; steps of 4.8 would be 0, 4.5, 9, rounded 4 and 5: an overlap of 11/16 < 0.7.
+        (25, 16, 0.7, [0, 3, 6, 9]),
+        (96, 80, 0.9, [0, 8, 16]),  # 80 * (1 - 0.9) is 7.999… in floating point
     ],
 )
 def test_patches_are_spread_evenly_from_end_to_end(length, side, overlap, expected):
     assert starts(length, side, overlap) == expected
+
+
+@given(
+    length=st.integers(1, 2000),
+    side=st.integers(1, 512),
+    overlap=st.integers(0, 99).map(lambda percent: percent / 100),
+)
+def test_neighbours_share_at_least_the_overlap_with_no_patch_too_many(length, side, overlap):
+    length = max(length, side)
+    found = starts(length, side, overlap)
+    assert (found[0], found[-1]) == (0, length - side)
+    # In hundredths, as whole numbers: a step leaves 100 - overlap percent of the side, or a pixel.
+    longest = max(side * (100 - round(100 * overlap)) // 100, 1)
+    steps = np.diff(found)
+    assert ((steps >= 1) & (steps <= longest)).all()
+    assert (len(found) - 2) * longest < length - side or len(found) == 1
+
+
+@given(
+    length=st.integers(16, 4000),
+    side=st.integers(1, 32).map(lambda count: 16 * count),
+    overlap=st.sampled_from([0, 0.25, 0.5, 0.75]),
+)
+def test_steps_that_are_whole_by_themselves_are_spread_over_the_least_number(length, side, overlap):
+    length = max(length, side)
+    number = -(-(length - side) // int(side * (1 - overlap))) + 1
+    expected = np.linspace(0, length - side, number).round()
+    assert starts(length, side, overlap) == expected.tolist()
 
 
 def test_the_weights_are_a_gaussian_of_an_eighth_of_the_sides():
