@@ -245,7 +245,9 @@ def _copies(table: pd.DataFrame, near: Sequence[NearDuplicate]) -> list[Finding]
             f"{count_of(pair.slices, 'pair')} of slices almost alike under the patients "
             f"{' and '.join(pair.patients)} (correlation {pair.correlation:.4f})",
             "pictures of one patient each",
-            "The split keeps these patients on one side. Take a copy out, or mend data.patient.",
+            "The split keeps these patients on one side, but in the scores each counts as a "
+            "patient of its own, so that intervals are too narrow and p values too small. Take a "
+            "copy out, or set data.patient so that they are one patient.",
         )
         for pair in near
         if not any(set(pair.patients) <= set(patients) for patients in shared)

@@ -297,6 +297,8 @@ def test_an_altered_copy_under_another_patient_is_found_and_grouped(build, tmp_p
     (finding,) = (f for f in findings if f.kind == "near-duplicate")
     assert finding.severity == "warning"
     assert finding.paths == ("P5/scan.nii.gz", f"P6/copy.{suffix}")
+    assert "each counts as a patient of its own, so that intervals are too narrow" in finding.remedy
+    assert "Take a copy out, or set data.patient so that they are one" in finding.remedy
     groups = table.groupby("patient")["group"].first()
     assert groups["P5"] == groups["P6"]
     assert groups.nunique() == 5
