@@ -5,13 +5,17 @@ One patient under two names may stand on two sides of the split, and its scores 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from src.data.findings import Finding, count_of, some_of
+from src.data.patient_names import spelling, without_occasion
 from src.data.patients import Rules
-from src.data.scans import ScanFile
+from src.data.scans import ScanFile, split_suffix
 
 _SHOWN = 3
+_FEW = 8  # endings that an expression spells out
 
 
 def patient_doubts(images: Iterable[ScanFile], rules: Rules) -> list[Finding]:
@@ -25,10 +29,22 @@ def patient_doubts(images: Iterable[ScanFile], rules: Rules) -> list[Finding]:
         An error for each PatientID that the default rule takes apart, a warning where a rule of
         the user's does; with the default rule an error for folders with names that lie in each
         other, unless `data.source` names the outer one: which of them is the patient is no guess.
+        An error for names that differ in upper case or blanks alone, a warning where a rule of the
+        user's tells them; and without such a rule a warning for names that differ in what
+        `patient_names` takes for an occasion.
     """
     images = list(images)
     findings = [*_one_id_for_several(images, rules)] if rules.patient != "dicom" else []
-    return findings + ([*_folders_in_folders(images, rules)] if rules.patient is None else [])
+    findings += _folders_in_folders(images, rules) if rules.patient is None else []
+    named: dict[str, str] = {}  # patient -> one of its files
+    for image in images:
+        if isinstance(patient := rules.patient_of(image), str):
+            named.setdefault(patient, image.files[0])
+    findings += _spellings(named, rules)
+    if rules.patient in (None, "dicom"):
+        distinct = {spelling(name): (name, file) for name, file in named.items()}
+        findings += _occasions(dict(distinct.values()), images, rules)
+    return findings
 
 
 def _one_id_for_several(images: Iterable[ScanFile], rules: Rules) -> Iterator[Finding]:
@@ -94,3 +110,75 @@ def _undecided(found: str, outer: str, inner: str) -> Finding:
     )
     expected = "a folder for each patient"
     return Finding("patient-folders", "error", (), found, expected, remedy)
+
+
+def _spellings(named: Mapping[str, str], rules: Rules) -> Iterator[Finding]:
+    """P00 beside p00."""
+    for names in _alike(named, spelling).values():
+        yield Finding(
+            "patient-spelling", "error" if rules.patient in (None, "dicom") else "warning",
+            tuple(named[name] for name in names),
+            f"{count_of(len(names), 'patient')} whose names differ in upper and lower case or "
+            f"blanks alone: {some_of([repr(name) for name in names], _SHOWN)}",
+            "one way to write the name of a patient",
+            "Write their names alike. If they are different people, set data.patient in "
+            "params.yaml to a regular expression on the path that names the patient.",
+        )  # fmt: skip
+
+
+def _occasions(
+    named: Mapping[str, str], images: Sequence[ScanFile], rules: Rules
+) -> Iterator[Finding]:
+    """P00_pre beside P00_post."""
+
+    def left(name: str) -> str:
+        return spelling(without_occasion(name, rules.roles.is_role))
+
+    groups = _alike(named, left)
+    if not groups:
+        return
+    is_by_path = rules.patient is None
+    pattern = _grouping_pattern([*named], images, rules, left) if is_by_path else None
+    remedy = (
+        "If they are one patient, set data.patient in params.yaml to "
+        + (f"'{pattern}'" if pattern else "a regular expression on the path that names both alike")
+        + ". If they are different people, set it to one that keeps them apart, such as "
+        "'(?P<patient>[^/]+)/[^/]+$' for the folder: with a rule of yours nothing more is asked."
+    )
+    for names in groups.values():
+        yield Finding(
+            "patient-names", "warning", tuple(named[name] for name in names),
+            f"{count_of(len(names), 'patient')} who may be one: {some_of(names, _SHOWN)}",
+            "one name for each patient, who else may stand on two sides of the split",
+            remedy,
+        )  # fmt: skip
+
+
+def _alike(names: Iterable[str], key: Callable[[str], str]) -> dict[str, list[str]]:
+    """Names with the same key, where there are several."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(key(name), []).append(name)
+    return {one: members for one, members in groups.items() if len(members) > 1}
+
+
+def _grouping_pattern(
+    names: Sequence[str], images: Sequence[ScanFile], rules: Rules, left: Callable[[str], str]
+) -> str | None:
+    """An expression by which patients with the same name left are one; None if a try fails."""
+    endings = {name[len(without_occasion(name, rules.roles.is_role)) :] for name in names} - {""}
+    spelt = {re.escape(ending) for ending in endings}
+    if len(spelt) > _FEW:  # dates
+        spelt = {re.sub("[0-9]+", lambda hit: f"[0-9]{{{len(hit[0])}}}", end) for end in spelt}
+    suffixes = "|".join(sorted({re.escape(split_suffix(image.files[0])[1]) for image in images}))
+    for behind in ("/[^/]+$", f"(?:{suffixes})$"):
+        pattern = f"(?P<patient>[^/]+?)(?:{'|'.join(sorted(spelt))})?{behind}"
+        tried = replace(rules, patient=pattern)
+        pairs = {
+            (tried.patient_of(one), left(patient))
+            for one in images
+            if isinstance(patient := rules.patient_of(one), str)
+        }
+        if len(pairs) == len({told for told, _ in pairs}) == len({name for _, name in pairs}):
+            return pattern
+    return None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from tests.data.conftest import (
@@ -105,3 +107,58 @@ def test_a_volume_of_one_slice_does_not_name_a_patient_by_its_stem(build, tmp_pa
     assert "'(?P<patient>[^/_]+)_[0-9]+[.]nii[.]gz$'" in findings[0].remedy
     table, findings = build(patient="(?P<patient>[^/_]+)_[0-9]+[.]nii[.]gz$")
     assert table["patient"].tolist() == ["P1", "P1"]
+
+
+def add_volume(root, name, seed):
+    write_volume(root / "images" / f"{name}.nii.gz", ct(seed, depth=2))
+    write_volume(root / "masks" / f"{name}.nii.gz", organ(depth=2))
+
+
+@pytest.mark.parametrize(
+    ("paths", "patients"),
+    [
+        (["P00_pre", "P00_post", "P01_pre", "P02"], ["P00", "P01", "P02"]),
+        (["P00_2019/", "P00_2021/", "P01_2019/", "P02/"], ["P00", "P01", "P02"]),
+        ([f"P{n // 2:02d}_2019010{n % 9 + 1}/" for n in range(18)], [f"P0{n}" for n in range(9)]),
+    ],
+)
+def test_names_of_several_occasions_are_a_warning_and_the_rule_that_it_gives_makes_them_one(
+    build, tmp_path, paths, patients
+):
+    for seed, path in enumerate(paths):
+        add = add_slice if path.endswith("/") else add_volume
+        add(tmp_path, f"{path}{seed}" if path.endswith("/") else path, seed)
+    table, findings = build()
+    assert table["patient"].nunique() == len(paths)
+    assert set(told(findings)) == {("patient-names", "warning")}
+    assert findings[0].found.startswith("2 patients who may be one: P00_")
+    rule = re.search(r"params.yaml to '(.+?)'\. If", findings[0].remedy)[1]
+    mended, silent = build(patient=rule)
+    assert sorted(mended["patient"].unique()) == patients
+    assert silent == []
+    if paths[0].endswith("/"):  # the other answer: they are different people
+        same, silent = build(patient="(?P<patient>[^/]+)/[^/]+$")
+        assert same["patient"].tolist() == table["patient"].tolist()
+        assert silent == []
+
+
+def test_where_no_rule_was_found_the_warning_gives_none(build, tmp_path):
+    for seed, name in enumerate(("P00_pre", "p00_post", "P01_pre")):
+        add_volume(tmp_path, name, seed)
+    (finding,) = build()[1]
+    assert "to a regular expression on the path that names both alike. If" in finding.remedy
+
+
+def test_names_that_differ_in_upper_case_alone_are_an_error(build, tmp_path):
+    for seed, path in enumerate(("P00/a", "p00/b", "P01/c")):
+        add_slice(tmp_path, path, seed)
+    _, (finding,) = build()
+    assert told([finding]) == [("patient-spelling", "error")]
+    assert finding.found.endswith("upper and lower case or blanks alone: 'P00', 'p00'")
+    assert told(build(patient="(?P<patient>[^/]+)/[^/]+$")[1]) == [("patient-spelling", "warning")]
+
+
+def test_patient_ids_that_differ_in_upper_case_or_blanks_are_an_error(build, tmp_path):
+    for number, patient in enumerate(("ID 0", "id  0", "ID1"), start=1):
+        add_study(tmp_path, f"p{number}", number, patient=patient)
+    assert told(build(patient="dicom")[1]) == [("patient-spelling", "error")]
