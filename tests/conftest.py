@@ -1,8 +1,9 @@
-"""PostgreSQL servers that are started for the tests."""
+"""PostgreSQL servers that are started for the tests, and the seed of what draws without one."""
 
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -13,6 +14,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+
+# Keras takes from here the seeds of weights and dropout that are given none. Without these a test
+# would depend on those that ran before it in its process.
+@pytest.fixture(scope="module", autouse=True)
+def the_seed_of_a_module() -> None:
+    random.seed(1)
+
+
+@pytest.fixture(autouse=True)
+def the_seed_of_a_test() -> None:
+    random.seed(2)
 
 
 def program(name: str) -> str | None:
