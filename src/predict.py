@@ -281,7 +281,8 @@ def main(
         terminal.console.print(
             f"pictures: HU = {scale.slope:g} * value {scale.intercept:+g}, pixels of "
             f"{scale.spacing_mm[0]:g} x {scale.spacing_mm[1]:g} mm, slices of "
-            f"{scale.thickness_mm:g} mm (options, else data.pictures of params.yaml)"
+            f"{scale.thickness_mm:g} mm: by --slope, --intercept, --spacing-mm, --thickness-mm, "
+            "else by data.pictures of params.yaml, for the files do not say it"
         )
     from src.inference import load_segmenter
     from src.model_files import model_hash

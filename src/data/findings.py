@@ -30,6 +30,8 @@ MEANINGS: dict[str, str] = {
     "source-unknown": "a file whose scanner or site the rule does not tell",
     "patient-split": "one PatientID under several patients",
     "patient-folders": "folders taken for patients that lie in other folders with a name",
+    "patient-spelling": "one patient's name written in two ways",
+    "patient-names": "names that may be those of one patient at several times",
     "many-scans": "several volumes taken for one patient",
     "size-mismatch": "a mask of another size than its image",
     "geometry-mismatch": "a mask that lies elsewhere in space than its image",
@@ -70,6 +72,10 @@ class Finding:
     found: str
     expected: str
     remedy: str
+
+    def __post_init__(self) -> None:
+        if self.kind not in MEANINGS:  # found here, and not where the findings of a user are told
+            raise ValueError(f"{self.kind} is no kind of finding. Give it a meaning in MEANINGS.")
 
     def __str__(self) -> str:
         where = f"{', '.join(self.paths)}: " if self.paths else ""

@@ -15,7 +15,8 @@ _OCCASIONS = (
     "pre|post|preop|postop|before|after|baseline|follow[-_ ]?up|initial|first|second|third|prior"
     "|arterial|venous|portal[-_ ]?venous|portal|delayed|native|contrast|noncontrast|enhanced"
     "|unenhanced|left|right|inspiration|expiration|inhale|exhale|rescan|retest"
-    "|(?:visit|scan|session|ses|time|timepoint|tp|exam|study|phase|day|week|month|fu)[-_ ]?[0-9]+"
+    "|(?:visit|v|scan|session|ses|time|timepoint|tp|t|exam|study|phase|day|week|month|fu)"
+    "[-_ ]?[0-9]+"
 )
 _YEAR = "(?:19[5-9]|20[0-4])[0-9]"
 _DATE = rf"{_YEAR}(?:[-_.]?[0-9]{{2}}){{1,2}}|[0-9]{{1,2}}[-_.][0-9]{{1,2}}[-_.]{_YEAR}"

@@ -528,3 +528,8 @@ def test_the_real_dicom_seg_leaks_neither_id_nor_name(build, tmp_path):
     text = json.dumps(public_report(table, findings, classes=CLASSES))
     assert not re.search(r"99000|JANCT|liver|ct-3slice", text)
     assert table["pixels_organ"].tolist() == [35220, 35645, 36233]
+
+
+def test_a_finding_of_a_kind_without_a_meaning_is_refused():
+    with pytest.raises(ValueError, match="mishap is no kind of finding"):
+        Finding("mishap", "error", (), "a", "b", "c")

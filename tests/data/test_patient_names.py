@@ -105,6 +105,7 @@ def test_names_as_collections_number_their_patients_are_no_doubt(names):
         ["patient_001_20190103", "patient_001_20210701"],
         ["P00_arterial", "P00_portal_venous", "P00_delayed"],
         ["P00_visit1", "P00_visit_2", "P00 Visit 3"],
+        ["P00_t1", "P00_t2", "P00_v3"],
         ["P00_pre_0000", "P00_post_0000"],
         ["P00_pre_ct", "P00_post_ct"],
         ["P00_2019_arterial", "P00_2021"],
