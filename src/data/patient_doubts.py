@@ -137,13 +137,11 @@ def _occasions(
     groups = _alike(named, left)
     if not groups:
         return
-    is_by_path = rules.patient is None
-    pattern = _grouping_pattern([*named], images, rules, left) if is_by_path else None
+    known = _patterns([*named], images, rules, left) if rules.patient is None else None
+    together, apart = known or ("a regular expression on the path that names both alike", "another")
     remedy = (
-        "If they are one patient, set data.patient in params.yaml to "
-        + (f"'{pattern}'" if pattern else "a regular expression on the path that names both alike")
-        + ". If they are different people, set it to one that keeps them apart, such as "
-        "'(?P<patient>[^/]+)/[^/]+$' for the folder: with a rule of yours nothing more is asked."
+        f"If they are one patient, set data.patient in params.yaml to {together}. If they are "
+        f"different people, set it to {apart}: with a rule of yours nothing more is asked."
     )
     for names in groups.values():
         yield Finding(
@@ -162,16 +160,20 @@ def _alike(names: Iterable[str], key: Callable[[str], str]) -> dict[str, list[st
     return {one: members for one, members in groups.items() if len(members) > 1}
 
 
-def _grouping_pattern(
+def _patterns(
     names: Sequence[str], images: Sequence[ScanFile], rules: Rules, left: Callable[[str], str]
-) -> str | None:
-    """An expression by which patients with the same name left are one; None if a try fails."""
+) -> tuple[str, str] | None:
+    """Expressions by which patients with the same name left are one, and by which they are not.
+
+    None where a try on all images fails.
+    """
     endings = {name[len(without_occasion(name, rules.roles.is_role)) :] for name in names} - {""}
     spelt = {re.escape(ending) for ending in endings}
     if len(spelt) > _FEW:  # dates
         spelt = {re.sub("[0-9]+", lambda hit: f"[0-9]{{{len(hit[0])}}}", end) for end in spelt}
-    suffixes = "|".join(sorted({re.escape(split_suffix(image.files[0])[1]) for image in images}))
-    for behind in ("/[^/]+$", f"(?:{suffixes})$"):
+    suffixes = sorted({re.escape(split_suffix(image.files[0])[1]) for image in images})
+    of_files = f"{suffixes[0]}$" if len(suffixes) == 1 else f"(?:{'|'.join(suffixes)})$"
+    for behind in ("/[^/]+$", of_files):
         pattern = f"(?P<patient>[^/]+?)(?:{'|'.join(sorted(spelt))})?{behind}"
         tried = replace(rules, patient=pattern)
         pairs = {
@@ -180,5 +182,5 @@ def _grouping_pattern(
             if isinstance(patient := rules.patient_of(one), str)
         }
         if len(pairs) == len({told for told, _ in pairs}) == len({name for _, name in pairs}):
-            return pattern
+            return f"'{pattern}'", f"'(?P<patient>[^/]+){behind}'"
     return None
